@@ -1,0 +1,122 @@
+"""Strict loading of checkpoints: a hub repository or a directory of the published shape.
+
+The published `config.json` names remote code, a wrong model type and no architecture, so the configuration
+follows from the weights themselves. The library would fill missing keys with random numbers and only
+report them; here any difference is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from serve_app.birefnet.configuration import SWIN, BiRefNetConfig
+from serve_app.birefnet.modeling import BiRefNetForImageSegmentation
+from serve_app.errors import CheckpointMismatch, CheckpointMissing
+
+WEIGHTS = "model.safetensors"
+EMBEDDED_DIR = Path(__file__).parent / "embedded"
+EMBEDDED_SIZE = 256  # the side at which the embedded checkpoint was trained to see a frame
+TRAIN_ONLY = ("decoder.conv_ms_spvn_", "decoder.gdt_convs_pred_")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A network ready to run. `max_size`: the operating size is clamped to it (embedded checkpoint only)."""
+
+    name: str
+    model: BiRefNetForImageSegmentation
+    max_size: int | None = None
+
+
+def load(source: str, revision: str = "main", dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Load "embedded", a local directory or a hub repository, strictly, on the CPU, in `dtype`.
+
+    Raises CheckpointMissing (nothing there; says what to do) or CheckpointMismatch (keys, shapes, file).
+    """
+    embedded = source == "embedded"
+    directory = EMBEDDED_DIR if embedded else _locate(source, revision)
+    shapes = _header(directory / WEIGHTS)
+    config = _config(directory, shapes)
+    _compare(shapes, config, directory)
+    try:
+        model, report = BiRefNetForImageSegmentation.from_pretrained(
+            directory, config=config, dtype=dtype, output_loading_info=True, local_files_only=True
+        )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointMismatch(f"{directory / WEIGHTS} cannot be loaded: {error}") from error
+    problems = {
+        kind: [key for key in report[kind] if not str(key).startswith(TRAIN_ONLY)]
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+    }
+    if any(problems.values()):
+        raise CheckpointMismatch(f"{directory / WEIGHTS} was not loaded whole: {problems}")
+    name = "embedded birefnet-mini" if embedded else source
+    return Checkpoint(name, model.eval(), EMBEDDED_SIZE if embedded else None)
+
+
+def _locate(source: str, revision: str) -> Path:
+    """The directory of a checkpoint; a hub repository is downloaded (or found in the hub's cache)."""
+    directory = Path(source).expanduser()
+    if directory.is_dir():
+        return directory
+    if source.startswith(("/", ".", "~")):
+        raise CheckpointMissing(f"checkpoint directory {source} does not exist: correct the profile's path")
+    try:
+        found = snapshot_download(source, revision=revision, allow_patterns=[WEIGHTS, "config.json"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointMissing(
+            f"checkpoint {source} (revision {revision}) cannot be had from the hub: {str(error).splitlines()[0]}. "
+            "Check the network and the name, or set `checkpoint` in the profile to a directory that holds "
+            f"its {WEIGHTS}, or to `embedded`."
+        ) from error
+    return Path(found)
+
+
+def _header(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every entry, without reading the tensors."""
+    if not path.is_file():
+        raise CheckpointMissing(f"{path} does not exist: a checkpoint directory must hold {WEIGHTS}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointMismatch(f"{path} is not a safetensors file: {error}. Download it again.") from error
+
+
+def _config(directory: Path, shapes: dict[str, tuple[int, ...]]) -> BiRefNetConfig:
+    """Our own `config.json` if there is one, otherwise the published network that has this width."""
+    path = directory / "config.json"
+    if path.is_file():
+        written = json.loads(path.read_text())
+        if written.get("model_type") == BiRefNetConfig.model_type and "backbone" in written:
+            config: BiRefNetConfig = BiRefNetConfig.from_dict(written)
+            return config
+    width = shapes.get("bb.patch_embed.proj.weight", (0,))[0]
+    for backbone, shape in SWIN.items():
+        if shape.width == width:
+            return BiRefNetConfig.for_backbone(backbone)
+    raise CheckpointMismatch(
+        f"{directory / WEIGHTS} is no BiRefNet checkpoint known here: bb.patch_embed.proj.weight must be "
+        f"{[s.width for s in SWIN.values()]} wide, found {width or 'none'}"
+    )
+
+
+def _compare(shapes: dict[str, tuple[int, ...]], config: BiRefNetConfig, directory: Path) -> None:
+    """Every entry of the network must be in the file with its shape, and nothing else may be."""
+    with torch.device("meta"):
+        expected = {k: tuple(v.shape) for k, v in BiRefNetForImageSegmentation(config).state_dict().items()}
+    missing = sorted(k for k in expected.keys() - shapes.keys() if not k.startswith(TRAIN_ONLY))
+    unexpected = sorted(shapes.keys() - expected.keys())
+    shared = expected.keys() & shapes.keys()
+    wrong = sorted(f"{k}: {shapes[k]} instead of {expected[k]}" for k in shared if shapes[k] != expected[k])
+    found = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
+    told = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in found.items() if keys)
+    if told:
+        raise CheckpointMismatch(f"{directory / WEIGHTS} does not fit {config.backbone}: {told}")

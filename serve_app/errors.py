@@ -1,0 +1,168 @@
+"""Every error that can leave the service, and the one table that maps it to the wire.
+
+    ServiceError
+    ├── SourceError                 the video given cannot be used       422, loc body.video_url
+    │   ├── DownloadFailed          not fetchable, blocked address, bad data URI
+    │   ├── UnsupportedVideo        not decodable as video, empty, truncated, audio only
+    │   ├── FileTooLarge            over the size limit
+    │   └── FrameTooLarge           over the frame size limit
+    ├── FeatureNotSupported         an illegal combination of inputs     422, loc body.<field>
+    ├── NothingProduced             no frame came out                    422
+    ├── TooManyWaiting              no free place to wait                429
+    ├── JobCancelled                by the client                        499
+    ├── StageError                  a stage failed                       500
+    │   ├── InferenceFailed
+    │   ├── EncodingFailed
+    │   └── StorageFull
+    ├── CheckpointError             the weights cannot be used           500
+    │   ├── CheckpointMissing       hub or directory not reachable
+    │   └── CheckpointMismatch      keys or shapes differ from the network's
+    ├── ReplicasLost                a chunk failed three times           503
+    ├── CapacityTimeout             no replica within capacity_wait      503
+    └── WorkTimeout                 a stage call took too long           504
+
+Messages say what to do. Errors cross process borders, so each one pickles with its context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+DOCS = "https://docs.fal.ai/errors/#"
+
+
+class ServiceError(Exception):
+    """Base of all our errors. `context` becomes `ctx` of a model error on the wire."""
+
+    def __init__(self, message: str, field: str | None = None, context: dict[str, Any] | None = None) -> None:
+        super().__init__(message, field, context)
+        self.message = message
+        self.field = field
+        self.context = context or {}
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SourceError(ServiceError):
+    """The video given cannot be used."""
+
+    def __init__(
+        self, message: str, field: str | None = "video_url", context: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, field, context)
+
+
+class DownloadFailed(SourceError): ...
+
+
+class UnsupportedVideo(SourceError): ...
+
+
+class FileTooLarge(SourceError): ...
+
+
+class FrameTooLarge(SourceError): ...
+
+
+class FeatureNotSupported(ServiceError): ...
+
+
+class NothingProduced(ServiceError): ...
+
+
+class TooManyWaiting(ServiceError): ...
+
+
+class JobCancelled(ServiceError): ...
+
+
+class StageError(ServiceError):
+    """A stage failed in a way that trying again would not mend."""
+
+
+class InferenceFailed(StageError): ...
+
+
+class EncodingFailed(StageError): ...
+
+
+class StorageFull(StageError): ...
+
+
+class CheckpointError(ServiceError):
+    """The weights of a variant cannot be used."""
+
+
+class CheckpointMissing(CheckpointError): ...
+
+
+class CheckpointMismatch(CheckpointError): ...
+
+
+class ReplicasLost(ServiceError): ...
+
+
+class CapacityTimeout(ServiceError): ...
+
+
+class WorkTimeout(ServiceError): ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How a class of error looks on the wire: `model` errors have a `detail` list, `request` errors a text."""
+
+    status: int
+    type: str
+    shape: Literal["model", "request"]
+
+
+WIRE: dict[type[ServiceError], Wire] = {
+    DownloadFailed: Wire(422, "file_download_error", "model"),
+    UnsupportedVideo: Wire(422, "unsupported_video_format", "model"),
+    FileTooLarge: Wire(422, "file_too_large", "model"),
+    FrameTooLarge: Wire(422, "image_too_large", "model"),
+    FeatureNotSupported: Wire(422, "feature_not_supported", "model"),
+    NothingProduced: Wire(422, "no_media_generated", "model"),
+    TooManyWaiting: Wire(429, "concurrent_requests_limit", "request"),
+    JobCancelled: Wire(499, "client_cancelled", "request"),
+    StageError: Wire(500, "internal_server_error", "model"),
+    CheckpointError: Wire(500, "internal_server_error", "model"),
+    ReplicasLost: Wire(503, "runner_connection_error", "request"),
+    CapacityTimeout: Wire(503, "runner_scheduling_failure", "request"),
+    WorkTimeout: Wire(504, "generation_timeout", "model"),
+    ServiceError: Wire(500, "internal_error", "request"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WireError:
+    """An HTTP reply for an error: what the ingress sends and the job table keeps."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+def to_wire(error: ServiceError) -> WireError:
+    """The reply for `error`: the nearest class in `WIRE` decides (fal protocol, section 8)."""
+    wire = next(WIRE[cls] for cls in type(error).__mro__ if cls in WIRE)
+    retryable = "true" if wire.status >= 500 and wire.shape == "request" else "false"
+    headers = {"X-Fal-Retryable": retryable, "X-Fal-Needs-Retry": "1" if retryable == "true" else "false"}
+    if wire.shape == "request":
+        body: dict[str, Any] = {"detail": error.message, "error_type": wire.type}
+        if wire.status == 429:
+            body = {"detail": error.message, "type": wire.type}
+            headers["X-Fal-Needs-Retry"] = "1"
+        return WireError(wire.status, body, headers | {"X-Fal-Error-Type": wire.type})
+    item: dict[str, Any] = {
+        "loc": ["body", error.field] if error.field else ["body"],
+        "msg": error.message,
+        "type": wire.type,
+        "url": DOCS + wire.type,
+    }
+    if error.context:
+        item["ctx"] = error.context
+    return WireError(wire.status, {"detail": [item]}, headers)

@@ -1,0 +1,196 @@
+"""The network against reference results, name by name and number by number; planted errors must show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from serve_app.birefnet import deform, swin
+from serve_app.birefnet.configuration import BiRefNetConfig
+from serve_app.birefnet.modeling import BiRefNetForImageSegmentation, resize_to
+from tests.birefnet import reference
+
+GOLDENS = ("swin_v1_t_256x256_b2", "swin_v1_t_320x224", "swin_v1_l_256x256")
+MAX_ABS, RELATIVE_RMS, SIGMOID = 1.5e-3, 1e-4, 2.5e-4
+
+
+@pytest.fixture(scope="module")
+def networks() -> Callable[[str], BiRefNetForImageSegmentation]:
+    made: dict[str, BiRefNetForImageSegmentation] = {}
+
+    def network(backbone: str) -> BiRefNetForImageSegmentation:
+        if backbone not in made:
+            made[backbone] = BiRefNetForImageSegmentation(BiRefNetConfig.for_backbone(backbone)).eval()
+            weights = reference.state_dict(backbone)
+            made[backbone].load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+        return made[backbone]
+
+    return network
+
+
+def errors(got: np.ndarray, golden: np.ndarray) -> dict[str, float]:
+    def sigmoid(x: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-x))
+
+    difference = got - golden
+    return {
+        "max_abs": float(np.abs(difference).max()),
+        "relative_rms": float(np.sqrt((difference**2).mean()) / golden.std()),
+        "sigmoid": float(np.abs(sigmoid(got) - sigmoid(golden)).max()),
+    }
+
+
+def passes(found: dict[str, float]) -> bool:
+    return (
+        found["max_abs"] <= MAX_ABS and found["relative_rms"] <= RELATIVE_RMS and found["sigmoid"] <= SIGMOID
+    )
+
+
+def run(network: BiRefNetForImageSegmentation, name: str) -> tuple[dict[str, float], np.lib.npyio.NpzFile]:
+    golden = np.load(reference.DATA / f"golden_{name}.npz")
+    meta = json.loads(str(golden["meta"]))
+    pixels = torch.from_numpy(reference.image(meta["image_seed"], tuple(meta["shape"])))
+    with torch.inference_mode():
+        logits = network(pixels).logits
+    return errors(logits.numpy(), golden["logits"]), golden
+
+
+def backbone_of(name: str) -> str:
+    return name[: len("swin_v1_t")]
+
+
+@pytest.mark.parametrize("backbone", ["swin_v1_t", "swin_v1_l"])
+def test_state_dict_is_that_of_the_published_files(networks, backbone: str) -> None:
+    published = {e["name"]: (tuple(e["shape"]), e["dtype"]) for e in reference.manifest(backbone)}
+    ours = {
+        k: (tuple(v.shape), str(v.dtype).removeprefix("torch."))
+        for k, v in networks(backbone).state_dict().items()
+    }
+    assert list(ours) == list(published)
+    assert ours == published
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_logits_equal_the_golden(networks, name: str) -> None:
+    found, _ = run(networks(backbone_of(name)), name)
+    assert passes(found), found
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_inner_maps_equal_the_golden(networks, name: str) -> None:
+    """Each backbone level of both passes, the squeeze block and the decoder steps, at sampled positions."""
+    network = networks(backbone_of(name))
+    maps: dict[str, torch.Tensor] = {}
+    passes_seen = iter(("bb_full", "bb_half"))
+
+    def backbone(_module, _inputs, output) -> None:
+        tag = next(passes_seen)
+        maps.update({f"{tag}.x{i + 1}": x for i, x in enumerate(output)})
+
+    def squeeze(_module, inputs, output) -> None:
+        maps["squeeze_in"], maps["squeeze_out"] = inputs[0], output
+
+    hooks = [
+        network.bb.register_forward_hook(backbone),
+        network.squeeze_module.register_forward_hook(squeeze),
+    ]
+    for step in (4, 3, 2, 1):
+        block = network.decoder.get_submodule(f"decoder_block{step}")
+        hooks.append(block.register_forward_hook(lambda _m, _i, out, s=step: maps.update({f"dec{s}": out})))
+    try:
+        _, golden = run(network, name)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    tags = [key.removeprefix("feat/") for key in golden.files if key.startswith("feat/")]
+    assert sorted(tags) == sorted(maps)
+    for tag in tags:
+        found = maps[tag]
+        assert tuple(found.shape) == tuple(golden[f"shape/{tag}"])
+        flat = found.contiguous().flatten().numpy()
+        sampled = flat[reference.positions(tag, flat.size)]
+        difference = sampled - golden[f"feat/{tag}"]
+        assert np.sqrt((difference**2).mean()) / golden[f"feat/{tag}"].std() < RELATIVE_RMS, tag
+
+
+def test_batch_equals_single(networks) -> None:
+    network = networks("swin_v1_t")
+    pixels = torch.from_numpy(reference.image(7, (3, 3, 96, 160)))
+    with torch.inference_mode():
+        together = network(pixels).logits
+        alone = torch.cat([network(pixels[i : i + 1]).logits for i in range(3)])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_sizes_that_are_no_multiple_of_32_are_refused(networks) -> None:
+    with pytest.raises(ValueError, match="multiples of 32"):
+        networks("swin_v1_t")(torch.zeros(1, 3, 100, 96))
+
+
+def tanh_gelu(monkeypatch, network) -> None:
+    exact = F.gelu
+    monkeypatch.setattr(swin.F, "gelu", lambda x: exact(x, approximate="tanh"))
+
+
+def small_epsilon(monkeypatch, network) -> None:
+    for module in network.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            monkeypatch.setattr(module, "eps", 1e-6)
+
+
+def old_tile_order(monkeypatch, network) -> None:
+    monkeypatch.setattr(network.decoder, "tile_order", "position_first")
+
+
+def swapped_offsets(monkeypatch, network) -> None:
+    right = deform.sample_positions
+
+    def wrong(offset: torch.Tensor, kernel: int) -> torch.Tensor:
+        return right(offset.unflatten(1, (-1, 2)).flip(2).flatten(1, 2), kernel)
+
+    monkeypatch.setattr(deform, "sample_positions", wrong)
+
+
+def unmasked_windows(monkeypatch, network) -> None:
+    monkeypatch.setattr(
+        swin, "region_mask", lambda window, shift, row, col, like: torch.zeros(window**2, window**2)
+    )
+
+
+def transposed_bias_index(monkeypatch, network) -> None:
+    for module in network.modules():
+        if isinstance(module, swin.WindowAttention):
+            index = module.relative_position_index
+            monkeypatch.setitem(module._buffers, "relative_position_index", index.T.contiguous())
+
+
+def align_corners_off(monkeypatch, network) -> None:
+    def wrong(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+    monkeypatch.setitem(BiRefNetForImageSegmentation.levels.__globals__, "resize_to", wrong)
+    assert resize_to is not wrong
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        tanh_gelu,
+        small_epsilon,
+        old_tile_order,
+        swapped_offsets,
+        unmasked_windows,
+        transposed_bias_index,
+        align_corners_off,
+    ],
+)
+def test_a_planted_error_shows(networks, monkeypatch: pytest.MonkeyPatch, plant) -> None:
+    network = networks("swin_v1_t")
+    plant(monkeypatch, network)
+    found, _ = run(network, "swin_v1_t_320x224")
+    assert not passes(found), found

@@ -1,0 +1,17 @@
+"""Shared by all tests: what must not be skipped when the machine says that everything is there."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True, hookwrapper=True)
+def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
+    """With REQUIRE_ALL=1 a skip is a failure; only tests that need a GPU may be skipped."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("REQUIRE_ALL") == "1" and "gpu" not in item.keywords:
+        report.outcome = "failed"
+        report.longrepr = f"skipped although REQUIRE_ALL=1: {report.longrepr}"
