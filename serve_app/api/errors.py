@@ -1,0 +1,117 @@
+"""From anything that goes wrong to the two error bodies of the wire.
+
+`serve_app.errors` knows our own errors. Here are those that HTTP adds: bodies that are no JSON or break the
+schema, paths and methods that do not exist, and bugs.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pydantic_core
+from fastapi import FastAPI
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serve_app.api.schema import VideoInput
+from serve_app.errors import DOCS, ServiceError, WireError, to_wire
+
+logger = logging.getLogger(__name__)
+
+# The vendor's framework declares its enums as literals, and names the error so.
+TYPE_NAMES = {"enum": "literal_error"}
+
+
+class InvalidInput(Exception):
+    """The body breaks the schema; `details` has one item for each field that does."""
+
+    def __init__(self, details: list[dict[str, Any]]) -> None:
+        super().__init__(details)
+        self.details = details
+
+
+class ModelErrorItem(BaseModel):
+    """What is wrong with one field."""
+
+    loc: list[str] = Field(examples=[["body", "video_url"]])
+    msg: str
+    type: str
+    url: str
+    input: Any = None
+    ctx: dict[str, Any] | None = None
+
+
+class ModelError(BaseModel):
+    """The input, or the model's work on it, failed."""
+
+    detail: list[ModelErrorItem]
+
+
+class RequestError(BaseModel):
+    """The request failed outside of the model."""
+
+    detail: str
+    error_type: str | None = None
+
+
+def parse_input(body: bytes) -> VideoInput:
+    """The input in `body`, whatever the Content-Type says; `InvalidInput` otherwise."""
+    try:
+        data = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidInput([_item("json_invalid", "JSON decode error", {}, {"error": str(error)})]) from error
+    if not isinstance(data, dict):
+        raise InvalidInput([_item("dict_type", "Input should be a valid dictionary", data, None)])
+    try:
+        return VideoInput.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        items = [_item(e["type"], e["msg"], e["input"], e.get("ctx"), *e["loc"]) for e in found]
+        raise InvalidInput(items) from error
+
+
+def reply(error: WireError) -> JSONResponse:
+    """The HTTP reply of an error as the job table keeps it."""
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+def unexpected(error: Exception) -> JSONResponse:
+    """The reply to a bug: the log has the story, the client gets none of it."""
+    logger.error("unexpected error", exc_info=error)
+    return reply(to_wire(ServiceError("Internal server error. The service's log has the details.")))
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error that leaves a handler of `app` one of the wire's shapes."""
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, InvalidInput)
+        # The items repeat the input, and valid JSON can hold numbers (1e999) that come back as infinity.
+        body = pydantic_core.to_json({"detail": error.details}, inf_nan_mode="null")
+        return Response(body, 422, media_type="application/json")
+
+    async def on_service_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)
+        return reply(to_wire(error))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        detail = f"Path {request.url.path} not found" if error.status_code == 404 else error.detail
+        return JSONResponse({"detail": detail}, error.status_code, headers=error.headers)
+
+    app.add_exception_handler(InvalidInput, on_invalid)
+    app.add_exception_handler(ServiceError, on_service_error)
+    app.add_exception_handler(HTTPException, on_http)
+
+
+def _item(
+    kind: str, message: str, value: Any, context: dict[str, Any] | None, *field: str | int
+) -> dict[str, Any]:
+    kind = TYPE_NAMES.get(kind, kind)
+    item: dict[str, Any] = {"type": kind, "loc": ["body", *field], "msg": message, "input": value}
+    if context:
+        item["ctx"] = context
+    return item | {"url": DOCS + kind}

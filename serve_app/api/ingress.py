@@ -1,0 +1,72 @@
+"""The Serve deployment of the HTTP face. It holds a connection to the job table, and no state.
+
+The application is built in the replica, after the constructor (`serve.ingress()` without an app), so nothing
+of it is pickled, and its routers get the opened services by plain arguments.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from ray import serve
+
+from serve_app.api.app import make_app
+from serve_app.api.services import Services
+from serve_app.api.urls import FileUrls
+
+if TYPE_CHECKING:
+    from serve_app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class HandleHints:
+    """`RunnerHints` over a handle of the runner's deployment: fire and forget."""
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+
+    def wake(self) -> None:
+        self._send("wake")
+
+    def cancel(self, job_id: str) -> None:
+        self._send("cancel", job_id)
+
+    def _send(self, method: str, *arguments: str) -> None:
+        try:
+            getattr(self._runner, method).remote(*arguments)
+        except Exception:
+            # The runner finds out by itself: it looks at the table a few times a second.
+            logger.warning("the runner could not be told to %s", method, exc_info=True)
+
+
+# Waiting requests are cheap and must not hold back others: the cap on them is `Services.max_waiting`.
+@serve.deployment(max_ongoing_requests=10_000, ray_actor_options={"num_cpus": 0.1})
+@serve.ingress()
+class Ingress:
+    """Answers HTTP from the job table."""
+
+    # Serve awaits an async constructor; Python's typing does not know of such a thing.
+    async def __init__(  # type: ignore[misc]
+        self, settings: Settings, runner_handle: Any, files_handle: Any
+    ) -> None:
+        """`files_handle` is not called: it makes the file server a part of the application."""
+        from serve_app.jobs.sql import SqlJobStore  # the database: in ingress and runner alone
+
+        self._store = SqlJobStore(settings.database_url)
+        await self._store.open()
+        self._services = Services(
+            store=self._store,
+            hints=HandleHints(runner_handle),
+            urls=FileUrls(settings.files.port, settings.files.public_url),
+            max_waiting=settings.ingress.max_waiting,
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return make_app(self._services)
+
+    async def __del__(self) -> None:
+        if hasattr(self, "_store"):
+            await self._store.close()

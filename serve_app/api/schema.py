@@ -1,0 +1,133 @@
+"""The JSON contract of the endpoint: nine inputs, the output, and how both map to what the jobs know."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.errors import FeatureNotSupported
+from serve_app.jobs.request import JobRequest
+from serve_app.protocols import MediaFile, OutputType, Quality, Variant, WriteMode
+
+
+class Resolution(StrEnum):
+    """The three values of `operating_resolution`."""
+
+    R1024 = "1024x1024"
+    R2048 = "2048x2048"
+    R2304 = "2304x2304"
+
+    @property
+    def size(self) -> int:
+        return int(self.value.partition("x")[0])
+
+
+class VideoInput(BaseModel):
+    """A video whose background is to be removed."""
+
+    model_config = ConfigDict(title="BirefnetV2VideoInput", extra="ignore")
+
+    video_url: str = Field(
+        description="URL of the video (http or https), or the video itself as a data URI.",
+        examples=["https://storage.googleapis.com/falserverless/example_inputs/birefnet-video-input.mp4"],
+    )
+    model: Variant = Field(
+        Variant.LIGHT,
+        description="Which network cuts out the subject. 'General Use (Light)' suits most videos; "
+        "'General Use (Light 2K)' is for 2K images; 'General Use (Heavy)' is the lite network; 'Matting' and "
+        "'Portrait' give soft edges, such as hair; 'General Use (Dynamic)' copes with any resolution.",
+    )
+    operating_resolution: Resolution = Field(
+        Resolution.R1024,
+        description="The size at which the network sees each frame: larger is finer and slower. "
+        "2304x2304 works only with 'General Use (Dynamic)'.",
+    )
+    output_mask: bool = Field(False, description="Whether to return the mask as a second video.")
+    refine_foreground: bool = Field(
+        True, description="Whether to estimate the subject's own colours where it mixes with the background."
+    )
+    sync_mode: bool = Field(False, description="Whether to return the media as data URIs inside the reply.")
+    video_output_type: OutputType = Field(
+        OutputType.MP4,
+        description="Container and codec of the output. WebM and MOV keep transparency; MP4 shows the subject "
+        "over black.",
+    )
+    video_quality: Quality = Field(Quality.HIGH, description="Quality of the output video.")
+    video_write_mode: WriteMode = Field(
+        WriteMode.BALANCED, description="Whether encoding favours speed or a small file."
+    )
+
+    def to_request(self) -> JobRequest:
+        """The input as the job table keeps it."""
+        return JobRequest(
+            video_url=self.video_url,
+            variant=self.model,
+            operating_size=self.operating_resolution.size,
+            output_mask=self.output_mask,
+            refine_foreground=self.refine_foreground,
+            sync_mode=self.sync_mode,
+            output_type=self.video_output_type,
+            quality=self.video_quality,
+            write_mode=self.video_write_mode,
+        )
+
+
+class VideoFile(BaseModel):
+    """A finished video and what is in it."""
+
+    model_config = ConfigDict(title="VideoFile")
+
+    url: str = Field(description="Where the file can be downloaded.")
+    content_type: str | None = Field(None, description="Its media type.", examples=["video/webm"])
+    file_name: str | None = Field(None, description="A name for the file when saved.")
+    file_size: int | None = Field(None, description="Its size in bytes.")
+    width: int | None = Field(None, description="Width in pixels.")
+    height: int | None = Field(None, description="Height in pixels.")
+    fps: float | None = Field(None, description="Frames per second.")
+    duration: float | None = Field(None, description="Length in seconds.")
+    num_frames: int | None = Field(None, description="Number of frames.")
+
+    @classmethod
+    def of(cls, media: MediaFile, url: str) -> VideoFile:
+        """The file as clients see it at `url`."""
+        return cls(
+            url=url,
+            content_type=media.content_type,
+            file_name=media.file_name,
+            file_size=media.file_size,
+            width=media.width,
+            height=media.height,
+            fps=media.fps,
+            duration=media.duration,
+            num_frames=media.num_frames,
+        )
+
+
+class VideoOutput(BaseModel):
+    """The reply. `mask_video` is there when the mask was asked for, and left out otherwise."""
+
+    model_config = ConfigDict(title="BirefnetV2VideoOutput")
+
+    video: VideoFile = Field(description="The video without its background.")
+    mask_video: VideoFile | None = Field(None, description="The mask: white is the subject.")
+
+
+def check_supported(video: VideoInput) -> None:
+    """Raise `FeatureNotSupported` for valid input that cannot be served: the one list of what is missing."""
+    missing = {
+        "video_output_type": video.video_output_type in (OutputType.MOV, OutputType.GIF),
+        "output_mask": video.output_mask,
+        "sync_mode": video.sync_mode,
+    }
+    for field, asked in missing.items():
+        if asked:
+            value = getattr(video, field)
+            shown = f"'{value}'" if isinstance(value, str) else str(value).lower()
+            raise FeatureNotSupported(f"{field} {shown} is not available yet. Leave {field} out.", field)
+    if video.operating_resolution is Resolution.R2304 and video.model is not Variant.DYNAMIC:
+        raise FeatureNotSupported(
+            f"operating_resolution '2304x2304' works only with model '{Variant.DYNAMIC}'. "
+            "Choose that model or a smaller resolution.",
+            "operating_resolution",
+        )

@@ -1,0 +1,31 @@
+"""URLs of outputs, made when a reply is written: the same job may be asked for through several hosts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from starlette.requests import Request
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class FileUrls:
+    """Where clients reach the file server: at `public_url`, or on `port` of the host that they asked."""
+
+    port: int
+    public_url: str | None = None
+
+    def of(self, name: str, request: Request) -> str:
+        """The URL of the artifact `name` for the client that sent `request`."""
+        return f"{self._base(request)}/files/{quote(name)}"
+
+    def _base(self, request: Request) -> str:
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = request.url.hostname or ""
+        if not _HOST.fullmatch(host):
+            host = str((request.scope.get("server") or ("127.0.0.1",))[0])
+        return f"{request.url.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"

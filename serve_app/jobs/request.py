@@ -1,0 +1,65 @@
+"""What a job row holds as JSON: the request as the runner reads it, and the result as the HTTP face reads it.
+
+URLs are no part of a result: they depend on how the client reached the service and are made at reply time.
+Unknown keys are ignored on reading, so that two versions can share one table during an upgrade.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from serve_app.protocols import MediaFile, OutputType, Quality, Variant, WriteMode
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One validated request. Operating at `operating_size` squared."""
+
+    video_url: str
+    variant: Variant = Variant.LIGHT
+    operating_size: int = 1024
+    output_mask: bool = False
+    refine_foreground: bool = True
+    sync_mode: bool = False
+    output_type: OutputType = OutputType.MP4
+    quality: Quality = Quality.HIGH
+    write_mode: WriteMode = WriteMode.BALANCED
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> JobRequest:
+        """The request in `data`; `KeyError`, `TypeError` or `ValueError` when it is none."""
+        return cls(
+            video_url=str(data["video_url"]),
+            variant=Variant(data["variant"]),
+            operating_size=int(data["operating_size"]),
+            output_mask=bool(data["output_mask"]),
+            refine_foreground=bool(data["refine_foreground"]),
+            sync_mode=bool(data["sync_mode"]),
+            output_type=OutputType(data["output_type"]),
+            quality=Quality(data["quality"]),
+            write_mode=WriteMode(data["write_mode"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a completed job made."""
+
+    video: MediaFile
+    mask_video: MediaFile | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> JobResult:
+        mask = data.get("mask_video")
+        return cls(_media(data["video"]), _media(mask) if mask else None)
+
+
+def _media(data: dict[str, Any]) -> MediaFile:
+    return MediaFile(**{f.name: data[f.name] for f in fields(MediaFile)})

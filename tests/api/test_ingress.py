@@ -1,0 +1,77 @@
+"""The deployment class of the HTTP face, without a cluster: what it opens, builds and tells the runner."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve_app.api.ingress import HandleHints, Ingress
+from serve_app.settings import FilesSettings, IngressSettings, Settings
+
+Replica = Ingress.func_or_class.__mro__[1]  # below Serve's wrapper, which needs a cluster
+
+
+class Held(Replica):  # type: ignore[valid-type,misc]
+    """A replica whose destructor only the test calls: Serve awaits it, Python's collector cannot."""
+
+    def __del__(self) -> None: ...
+
+
+class Handle:
+    """Keeps what is sent, as Serve's handle would send it; `broken` fails as one without a router does."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.sent: list[tuple[str, tuple[str, ...]]] = []
+        self._broken = broken
+
+    def __getattr__(self, method: str) -> Any:
+        handle = self
+
+        class Method:
+            def remote(self, *arguments: str) -> None:
+                if handle._broken:
+                    raise RuntimeError("no router")
+                handle.sent.append((method, arguments))
+
+        return Method()
+
+
+async def test_it_serves_over_its_own_table(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        ingress=IngressSettings(max_waiting=7),
+        files=FilesSettings(port=9999, public_url="https://cdn.example"),
+    )
+    replica = Held.__new__(Held)
+    await replica.__init__(settings, Handle(), Handle())
+    try:
+        app = replica.__serve_build_asgi_app__()
+        assert replica._services.max_waiting == 7
+        assert replica._services.urls.public_url == "https://cdn.example"
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            reply = await client.get("/health")
+        assert reply.status_code == 200 and reply.headers["x-fal-request-id"]
+    finally:
+        await Replica.__del__(replica)
+
+
+def test_hints_go_to_the_runner() -> None:
+    handle = Handle()
+    hints = HandleHints(handle)
+    hints.wake()
+    hints.cancel("id")
+    assert handle.sent == [("wake", ()), ("cancel", ("id",))]
+
+
+def test_a_lost_hint_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    HandleHints(Handle(broken=True)).wake()
+    assert "could not be told to wake" in caplog.text
+
+
+def test_the_deployment_can_be_shipped() -> None:
+    assert Ingress.name == "Ingress" and Ingress.max_ongoing_requests == 10_000
+    assert pickle.loads(pickle.dumps(Settings())) == Settings()

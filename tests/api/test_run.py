@@ -1,0 +1,111 @@
+"""A synchronous request: from the body to a job, from its end to the reply."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+
+from serve_app.api.urls import FileUrls
+from serve_app.errors import DownloadFailed, ReplicasLost, WorkTimeout, to_wire
+from serve_app.jobs.request import JobRequest, JobResult
+from serve_app.jobs.sql import SqlJobStore
+from serve_app.jobs.store import Claim
+from serve_app.protocols import OutputType, Variant
+from tests.api.bench import INPUT, MEDIA, PATH, Bench
+
+
+@pytest.mark.parametrize("path", [PATH, "/run" + PATH])
+async def test_a_request_becomes_a_job_and_its_result_the_reply(bench: Bench, path: str) -> None:
+    body = INPUT | {"model": "Portrait", "video_output_type": "VP9 (.webm)", "refine_foreground": False}
+    async with bench.runner() as claims, bench.client() as client:
+        reply = await client.post(path, json=body)
+    assert reply.status_code == 200
+    assert reply.json() == {
+        "video": {
+            "url": "http://service.example:8001/files/outputs/ab12/output.mp4",
+            "content_type": "video/mp4",
+            "file_name": "output.mp4",
+            "file_size": 1234,
+            "width": 640,
+            "height": 360,
+            "fps": 23.976,
+            "duration": 5.5,
+            "num_frames": 132,
+        }
+    }
+    (claim,) = claims
+    assert JobRequest.from_json(claim.input) == JobRequest(
+        INPUT["video_url"], Variant.PORTRAIT, refine_foreground=False, output_type=OutputType.WEBM
+    )
+    assert reply.headers["x-fal-request-id"] == claim.job.id == str(uuid.UUID(claim.job.id))
+
+
+async def test_a_mask_is_in_the_reply(bench: Bench) -> None:
+    async def work(store: SqlJobStore, claim: Claim) -> object:
+        return await store.complete(claim.lease, JobResult(MEDIA, MEDIA).as_json())
+
+    async with bench.runner(work), bench.client() as client:
+        reply = (await client.post(PATH, json=INPUT)).json()
+    assert reply["mask_video"] == reply["video"]
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "nonsense"]
+)
+async def test_the_content_type_does_not_matter(bench: Bench, content_type: str | None) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    async with bench.runner(), bench.client() as client:
+        reply = await client.post(PATH, content=json.dumps(INPUT), headers=headers)
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("base", "public", "url"),
+    [
+        ("http://127.0.0.1:8000", None, "http://127.0.0.1:8001"),
+        ("http://[::1]:8000", None, "http://[::1]:8001"),
+        ("https://fal.example.org", None, "https://fal.example.org:8001"),
+        ("http://x", "https://cdn.example/prefix/", "https://cdn.example/prefix"),
+    ],
+)
+async def test_urls_lead_where_the_client_came_from(
+    store: SqlJobStore, base: str, public: str | None, url: str
+) -> None:
+    bench = Bench(store, urls=FileUrls(8001, public))
+    async with bench.runner(), bench.client(base_url=base) as client:
+        reply = await client.post(PATH, json=INPUT)
+    assert reply.json()["video"]["url"] == f"{url}/files/outputs/ab12/output.mp4"
+
+
+@pytest.mark.parametrize("host", ["", 'x"><script>', "a b", "evil.example/path?"])
+async def test_a_strange_host_header_is_not_repeated(bench: Bench, host: str) -> None:
+    async with bench.runner(), bench.client() as client:
+        reply = await client.post(PATH, json=INPUT, headers={"Host": host})
+    url = httpx.URL(reply.json()["video"]["url"])
+    assert url.path == "/files/outputs/ab12/output.mp4" and not set(url.host) & set('"<>/? ')
+
+
+@pytest.mark.parametrize(
+    "error", [DownloadFailed("the server answered 404"), ReplicasLost("lost"), WorkTimeout("slow")]
+)
+async def test_a_failed_job_answers_its_error(bench: Bench, error: Any) -> None:
+    async def work(store: SqlJobStore, claim: Claim) -> object:
+        return await store.fail(claim.lease, to_wire(error))
+
+    async with bench.runner(work) as claims, bench.client() as client:
+        reply = await client.post(PATH, json=INPUT)
+    wire = to_wire(error)
+    assert (reply.status_code, reply.json()) == (wire.status, wire.body)
+    assert all(reply.headers[name] == value for name, value in wire.headers.items())
+    assert reply.headers["x-fal-request-id"] == claims[0].job.id
+
+
+async def test_a_large_data_uri_reaches_the_runner(bench: Bench) -> None:
+    uri = "data:video/mp4;base64," + "A" * 4_000_000
+    async with bench.runner() as claims, bench.client() as client:
+        assert (await client.post(PATH, json={"video_url": uri})).status_code == 200
+    assert claims[0].input["video_url"] == uri

@@ -1,0 +1,221 @@
+"""The nine inputs: defaults, exact values, and the error item of each way to get a field wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from serve_app.api.errors import InvalidInput, parse_input
+from serve_app.api.schema import Resolution, VideoFile, VideoInput, VideoOutput, check_supported
+from serve_app.errors import FeatureNotSupported, to_wire
+from serve_app.jobs.request import JobRequest
+from serve_app.protocols import MediaFile, OutputType, Quality, Variant, WriteMode
+
+URL = "https://host.example/v.mp4"
+
+
+def parse(**fields: Any) -> VideoInput:
+    return parse_input(json.dumps({"video_url": URL} | fields).encode())
+
+
+def errors(body: bytes) -> list[dict[str, Any]]:
+    with pytest.raises(InvalidInput) as caught:
+        parse_input(body)
+    return caught.value.details
+
+
+def test_defaults() -> None:
+    assert parse() == VideoInput(video_url=URL)
+    assert parse().to_request() == JobRequest(
+        URL, Variant.LIGHT, 1024, False, True, False, OutputType.MP4, Quality.HIGH, WriteMode.BALANCED
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        (
+            "model",
+            [
+                "General Use (Light)",
+                "General Use (Light 2K)",
+                "General Use (Heavy)",
+                "Matting",
+                "Portrait",
+                "General Use (Dynamic)",
+            ],
+        ),
+        ("operating_resolution", ["1024x1024", "2048x2048", "2304x2304"]),
+        ("output_mask", [True, False]),
+        ("refine_foreground", [True, False]),
+        ("sync_mode", [True, False]),
+        ("video_output_type", ["X264 (.mp4)", "VP9 (.webm)", "PRORES4444 (.mov)", "GIF (.gif)"]),
+        ("video_quality", ["low", "medium", "high", "maximum"]),
+        ("video_write_mode", ["fast", "balanced", "small"]),
+    ],
+)
+def test_every_value_is_taken_and_reaches_the_job(field: str, values: list[Any]) -> None:
+    for value in values:
+        video = parse(**{field: value})
+        assert getattr(video, field) == value
+        assert (
+            JobRequest.from_json(json.loads(json.dumps(video.to_request().as_json()))) == video.to_request()
+        )
+
+
+def test_the_job_gets_everything() -> None:
+    video = parse(
+        model="Matting",
+        operating_resolution="2048x2048",
+        output_mask=True,
+        refine_foreground=False,
+        sync_mode=True,
+        video_output_type="VP9 (.webm)",
+        video_quality="low",
+        video_write_mode="small",
+    )
+    assert video.to_request() == JobRequest(
+        URL, Variant.MATTING, 2048, True, False, True, OutputType.WEBM, Quality.LOW, WriteMode.SMALL
+    )
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert parse(mask_only=True, output_format="png", x=[{}]) == parse()
+
+
+ENUMS = {
+    "model": "'General Use (Light)', 'General Use (Light 2K)', 'General Use (Heavy)', 'Matting', 'Portrait' or "
+    "'General Use (Dynamic)'",
+    "operating_resolution": "'1024x1024', '2048x2048' or '2304x2304'",
+    "video_output_type": "'X264 (.mp4)', 'VP9 (.webm)', 'PRORES4444 (.mov)' or 'GIF (.gif)'",
+    "video_quality": "'low', 'medium', 'high' or 'maximum'",
+    "video_write_mode": "'fast', 'balanced' or 'small'",
+}
+
+
+@pytest.mark.parametrize("value", ["ultra", "", "HIGH", "matting", " low", 1, True, None, ["low"], {"a": 1}])
+@pytest.mark.parametrize("field", ENUMS)
+def test_enums_are_exact(field: str, value: Any) -> None:
+    expected = ENUMS[field]
+    assert errors(json.dumps({"video_url": URL, field: value}).encode()) == [
+        {
+            "type": "literal_error",
+            "loc": ["body", field],
+            "msg": f"Input should be {expected}",
+            "input": value,
+            "ctx": {"expected": expected},
+            "url": "https://docs.fal.ai/errors/#literal_error",
+        }
+    ]
+
+
+@pytest.mark.parametrize("field", ["output_mask", "refine_foreground", "sync_mode"])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("perhaps", "bool_parsing"), (2, "bool_parsing"), (None, "bool_type"), ([], "bool_type")],
+)
+def test_booleans(field: str, value: Any, kind: str) -> None:
+    (item,) = errors(json.dumps({"video_url": URL, field: value}).encode())
+    assert (item["type"], item["loc"], item["input"]) == (kind, ["body", field], value)
+
+
+@pytest.mark.parametrize("value", [None, 5, True, ["http://x"], {"url": "http://x"}])
+def test_the_url_is_text(value: Any) -> None:
+    (item,) = errors(json.dumps({"video_url": value}).encode())
+    assert (item["type"], item["loc"], item["input"]) == ("string_type", ["body", "video_url"], value)
+    assert item["msg"] == "Input should be a valid string"
+
+
+def test_the_url_is_required() -> None:
+    assert errors(b"{}") == [
+        {
+            "type": "missing",
+            "loc": ["body", "video_url"],
+            "msg": "Field required",
+            "input": {},
+            "url": "https://docs.fal.ai/errors/#missing",
+        }
+    ]
+
+
+def test_one_error_for_each_bad_field() -> None:
+    found = errors(b'{"model": "x", "video_quality": null, "output_mask": "x", "other": 1}')
+    assert [item["loc"][1] for item in found] == ["video_url", "model", "output_mask", "video_quality"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"video_url=http://x",
+        b'{"video_url": NaN}',
+        b'{"video_url": "\\ud800"}',
+        b'{"video_url": "\xff"}',
+        b'{"a": ' + b"1" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"a": 1} x',
+    ],
+)
+def test_bodies_that_are_no_json(body: bytes) -> None:
+    (item,) = errors(body)
+    assert item["type"] == "json_invalid" and item["loc"] == ["body"] and item["msg"] == "JSON decode error"
+    assert item["ctx"]["error"] and item["url"] == "https://docs.fal.ai/errors/#json_invalid"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"text"', b"true"])
+def test_bodies_that_are_no_object(body: bytes) -> None:
+    (item,) = errors(body)
+    assert (item["type"], item["loc"], item["input"]) == ("dict_type", ["body"], json.loads(body))
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"video_output_type": "PRORES4444 (.mov)"}, "video_output_type"),
+        ({"video_output_type": "GIF (.gif)"}, "video_output_type"),
+        ({"output_mask": True}, "output_mask"),
+        ({"sync_mode": True}, "sync_mode"),
+        *(
+            ({"operating_resolution": "2304x2304", "model": model.value}, "operating_resolution")
+            for model in Variant
+            if model is not Variant.DYNAMIC
+        ),
+    ],
+)
+def test_what_is_not_supported(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(FeatureNotSupported) as caught:
+        check_supported(parse(**fields))
+    wire = to_wire(caught.value)
+    assert wire.status == 422
+    (item,) = wire.body["detail"]
+    assert (item["type"], item["loc"]) == ("feature_not_supported", ["body", field])
+    assert field in item["msg"]
+
+
+def test_what_is_supported() -> None:
+    for model in Variant:
+        for resolution in (Resolution.R1024, Resolution.R2048):
+            for kind in (OutputType.MP4, OutputType.WEBM):
+                check_supported(parse(model=model, operating_resolution=resolution, video_output_type=kind))
+    check_supported(parse(model="General Use (Dynamic)", operating_resolution="2304x2304"))
+
+
+def test_the_output_leaves_an_absent_mask_out() -> None:
+    media = MediaFile("outputs/1/v.mp4", "video/mp4", "v.mp4", 10, 64, 48, 23.976, 1.5, 36)
+    video = VideoFile.of(media, "http://h/files/outputs/1/v.mp4")
+    assert VideoOutput(video=video).model_dump(mode="json", exclude_none=True) == {
+        "video": {
+            "url": "http://h/files/outputs/1/v.mp4",
+            "content_type": "video/mp4",
+            "file_name": "v.mp4",
+            "file_size": 10,
+            "width": 64,
+            "height": 48,
+            "fps": 23.976,
+            "duration": 1.5,
+            "num_frames": 36,
+        }
+    }
