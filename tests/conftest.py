@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import hypothesis  # noqa: F401  its plugin would import it late, beside running threads: Python 3.11 can crash there
 import pytest
 
 

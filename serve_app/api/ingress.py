@@ -19,7 +19,7 @@ from serve_app.api.urls import FileUrls
 if TYPE_CHECKING:
     from serve_app.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 
 class HandleHints:

@@ -67,3 +67,20 @@ def estimate_foreground(image: Tensor, alpha: Tensor, radii: tuple[int, int] = (
     """
     front, back = _blend_pass(image, image, image, alpha, radii[0])
     return _blend_pass(image, front, back, alpha, radii[1])[0]
+
+
+def estimate_where_seen(image: Tensor, alpha: Tensor, radii: tuple[int, int] = (90, 6)) -> Tensor:
+    """`estimate_foreground`, with the same numbers, computed only where alpha reaches. For single images on a CPU.
+
+    Beyond the reach of both windows from any alpha the estimate is exactly 0, and a border of zero alpha adds
+    nothing to the foreground's means, so the rest can be left out.
+    """
+    rows = alpha.amax(dim=(0, 1, 3)).nonzero().flatten()
+    cols = alpha.amax(dim=(0, 1, 2)).nonzero().flatten()
+    out = torch.zeros_like(image)
+    if len(rows):
+        reach = radii[0] // 2 + radii[1] // 2 + 2
+        top, left = max(0, int(rows[0]) - reach), max(0, int(cols[0]) - reach)
+        box = (..., slice(top, int(rows[-1]) + reach + 1), slice(left, int(cols[-1]) + reach + 1))
+        out[box] = estimate_foreground(image[box], alpha[box], radii)
+    return out

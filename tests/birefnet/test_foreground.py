@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from serve_app.birefnet.foreground import box_mean, estimate_foreground
+from serve_app.birefnet.foreground import box_mean, estimate_foreground, estimate_where_seen
 from tests.birefnet import reference
 
 
@@ -67,3 +67,14 @@ def test_batch_equals_single(example) -> None:
     image[1] = image[1].flip(-1)
     together = estimate_foreground(image, alpha)
     assert torch.equal(together[1:], estimate_foreground(image[1:], alpha[1:]))
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 40, 0, 30), (200, 230, 150, 300), (330, 360, 600, 640), (0, 360, 0, 640), (9, 9, 9, 9)]
+)
+def test_leaving_out_what_alpha_does_not_reach_changes_nothing(box: tuple[int, int, int, int]) -> None:
+    top, bottom, left, right = box
+    image = torch.rand(1, 3, 360, 640, generator=torch.Generator().manual_seed(4))
+    alpha = torch.zeros(1, 1, 360, 640)
+    alpha[..., top:bottom, left:right] = torch.rand(1, 1, bottom - top, right - left)
+    assert torch.equal(estimate_where_seen(image, alpha), estimate_foreground(image, alpha))

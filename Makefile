@@ -1,0 +1,50 @@
+# Everything a newcomer needs: `make demo`, `make test`. Only Python 3.11+ and make are asked for.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup demo serve check test test-fast bench train clean
+
+help:
+	@echo "make demo       remove the background of a clip, results in demo-output/"
+	@echo "make serve      run the service on http://127.0.0.1:8000 until Ctrl-C"
+	@echo "make test       all tests (test-fast: without those that start a cluster)"
+	@echo "make check      ruff and mypy"
+	@echo "make bench      the benchmarks behind the README's tables"
+	@echo "make train      train the embedded checkpoint again (hours; see training/README.md)"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/birefnet-serve demo
+
+serve: setup
+	$(BIN)/birefnet-serve up --config config/local.yaml
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not cluster"
+
+bench: setup
+	$(BIN)/python -m benchmarks.network
+	$(BIN)/python -m benchmarks.pipeline
+
+train: setup
+	$(BIN)/pip install --quiet --editable '.[train]'
+	nice -n 19 $(BIN)/python -m training.train
+
+clean:
+	rm -rf .venv demo-output .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

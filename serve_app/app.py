@@ -1,0 +1,86 @@
+"""`build(settings)`: wires the deployments into one application. No logic, no torch, no PyAV, no database.
+
+Ingress ─▶ JobRunner ─▶ Decoder, Segmenter-<variant> x 6, Encoder        FileServer
+
+Annotations are real objects here, not strings: Serve reads `build`'s to turn `args` into `Settings`.
+"""
+
+from typing import Any
+
+from ray.serve import Application
+from ray.serve.schema import LoggingConfig
+
+from serve_app.api.ingress import Ingress
+from serve_app.birefnet.variants import VARIANTS
+from serve_app.jobs.runner import JobRunner
+from serve_app.settings import Scale, Settings, Stage
+from serve_app.stages.decoder import Decoder
+from serve_app.stages.encoder import Encoder
+from serve_app.stages.segmenter import Segmenter
+from serve_app.storage.file_deployment import FileServer
+
+LITTLE_CPU = {"num_cpus": 0.1}
+GRACE_S = 60.0  # longer than the slowest chunk, not than the slowest job
+
+
+def build(settings: Settings) -> Application:
+    """The application of a profile: `import_path: serve_app.app:build`, `args:` the fields of `Settings`."""
+    decoder = _bind(Decoder, settings, **_stage(settings.decoder))
+    encoder = _bind(Encoder, settings, **_stage(settings.encoder))
+    segmenters = {}
+    for variant, facts in VARIANTS.items():
+        own = settings.segmenter_for(variant)
+        cpu, gpu = own.num_cpus, own.num_gpus
+        segmenters[variant] = _bind(
+            Segmenter,
+            variant,
+            own,
+            name=f"Segmenter-{facts.key}",
+            ray_actor_options={"num_cpus": cpu, "num_gpus": gpu},
+            **_scaled(own.scale),
+        )
+    runner = _bind(
+        JobRunner,
+        settings,
+        decoder,
+        segmenters,
+        encoder,
+        num_replicas=settings.runner.replicas,
+        ray_actor_options=LITTLE_CPU,
+        graceful_shutdown_timeout_s=GRACE_S,
+    )
+    files = _bind(FileServer, settings.artifacts_dir, settings.files.host, settings.files.port)
+    return _bind(
+        Ingress,
+        settings,
+        runner,
+        files,
+        num_replicas=settings.ingress.replicas,
+        ray_actor_options=LITTLE_CPU,
+    )
+
+
+def _bind(deployment: Any, *arguments: Any, **options: Any) -> Application:
+    """A deployment with its options and its constructor's arguments."""
+    return (deployment.options(**options) if options else deployment).bind(*arguments)
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return {"ray_actor_options": {"num_cpus": stage.num_cpus}, **_scaled(stage.scale)}
+
+
+def _scaled(scale: Scale) -> dict[str, Any]:
+    """Serve's options for a stage that scales with its ongoing chunks."""
+    return {
+        "max_ongoing_requests": scale.max_ongoing,
+        "graceful_shutdown_timeout_s": GRACE_S,
+        "logging_config": LoggingConfig(enable_access_log=False),  # a line per chunk says nothing
+        "autoscaling_config": {
+            "min_replicas": scale.min_replicas,
+            "max_replicas": scale.max_replicas,
+            "target_ongoing_requests": scale.target,
+            "upscale_delay_s": scale.upscale_delay_s,
+            "downscale_delay_s": scale.downscale_delay_s,
+            "downscale_to_zero_delay_s": scale.to_zero_delay_s,
+        },
+    }

@@ -1,0 +1,70 @@
+"""Calls to the stages: chained without touching what passes between, tried again after losses, cancelled whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ray.serve.handle import DeploymentResponse
+
+from serve_app.errors import CapacityTimeout, ReplicasLost
+from serve_app.jobs.retry import as_service_error, is_loss, typed
+
+logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
+
+TRIES = 3
+CANCEL_S = 10.0  # how long a cancelled call may take to end before it is left behind
+
+
+async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str, limit_s: float) -> Any:
+    """The result of the last response that `start` makes; the ones before it are its inputs.
+
+    `limit_s` bounds each try, waiting for a replica included (the stages bound their own work). Losses of
+    replicas, nodes and objects are tried again, errors of ours never. All responses of a try that did not
+    succeed are cancelled: cancelling the last one would leave its inputs running.
+    """
+    for attempt in range(1, TRIES + 1):
+        responses = start()
+        try:
+            return await asyncio.wait_for(_result(responses[-1]), limit_s)
+        except asyncio.CancelledError:
+            await _cancel(responses)
+            raise
+        except TimeoutError as error:
+            await _cancel(responses)
+            raise CapacityTimeout(
+                f"{what} found no free replica within {limit_s:g} s: add capacity (max_replicas, nodes) or raise "
+                "`runner.capacity_wait_s`"
+            ) from error
+        except Exception as error:
+            await _cancel(responses)
+            if typed(error) is not None or not is_loss(error):
+                logger.warning("%s failed", what, exc_info=error)
+                raise as_service_error(error) from error
+            logger.warning("%s lost a replica (try %d of %d): %s", what, attempt, TRIES, error)
+            lost = error
+        if attempt < TRIES:
+            await asyncio.sleep(0.5 * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
+    raise ReplicasLost(
+        f"{what} ended its replica {TRIES} times. If memory is short, lower `chunk.max_frames` or `batch`; the "
+        "logs of the replicas say more."
+    ) from lost
+
+
+async def _result(response: DeploymentResponse[Any]) -> Any:
+    return await response
+
+
+async def _cancel(responses: Sequence[DeploymentResponse[Any]]) -> None:
+    """Cancel all, and wait until they have ended, so that nothing is written after the clean-up."""
+    for response in responses:
+        with suppress(Exception):  # one that has failed already raises its failure here
+            response.cancel()
+    end = asyncio.ensure_future(_result(responses[-1]))
+    await asyncio.wait([end], timeout=CANCEL_S)
+    if not end.cancel() and not end.cancelled():
+        end.exception()  # seen: it ended because it was told to

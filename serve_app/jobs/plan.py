@@ -1,0 +1,48 @@
+"""The plan of chunks: a pure function of the index, so that it can be made again at any time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from serve_app.protocols import Chunk, Index
+
+_SEEKS = 6  # keyframes to try before decoding from the beginning
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkLimits:
+    """How large a chunk may be: raw bytes and frames; `min_frames` wins over both (a GOP needs some)."""
+
+    max_bytes: int = 100_000_000
+    max_frames: int = 48
+    min_frames: int = 8
+
+
+def plan_chunks(index: Index, limits: ChunkLimits) -> list[Chunk]:
+    """Cuts a source into chunks of nearly equal frame counts, none above the limits; together they are all of it."""
+    total = len(index.pts)
+    if total == 0:
+        return []
+    fitting = min(limits.max_frames, limits.max_bytes // index.layout.frame_bytes)
+    count = -(-total // max(limits.min_frames, fitting, 1))
+    edges = [number * total // count for number in range(count + 1)]
+    chunks = []
+    for number, (first, end) in enumerate(pairwise(edges)):
+        start = int(index.pts[first]) if number else None
+        stop = int(index.pts[end]) if end < total else None
+        chunks.append(Chunk(number, start, stop, _seeks(index, start), end - first))
+    return chunks
+
+
+def _seeks(index: Index, start: int | None) -> tuple[int, ...]:
+    """Keyframes to start from, nearest first: one earlier than needed, because frames around a keyframe may
+    lean on the group before it, then 2, 4, 8, ... earlier for containers that seek inexactly.
+    """
+    if start is None or index.sequential:
+        return ()
+    nearest = int(np.searchsorted(index.keyframes, start, side="right")) - 1
+    back = (nearest - (1 << step) for step in range(_SEEKS))
+    return tuple(int(index.keyframes[at]) for at in back if at >= 0)

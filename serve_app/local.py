@@ -1,0 +1,160 @@
+"""A whole service on this machine: a Ray of its own on free internal ports, the application of a profile, no
+leftovers. Used by `birefnet-serve up`, the demo and the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from serve_app.settings import Settings
+
+MIB = 1 << 20
+OBJECT_STORE = 1024 * MIB  # frames and cutouts in flight
+LEAST_OBJECT_STORE = 256 * MIB
+READY_S = 180.0
+
+# Read by every Ray process when it starts, so they must be set before Ray is. Metrics pushed every second let a
+# stage that scaled to zero wake in about two seconds instead of sixteen; the proxy is missed sooner.
+RAY_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",  # a private cluster on loopback; applications have their own keys
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+}
+
+
+class StartError(Exception):
+    """The service cannot start; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A Serve config file as far as a single machine needs it."""
+
+    host: str
+    port: int
+    name: str
+    route_prefix: str
+    settings: Settings
+
+    @classmethod
+    def load(cls, path: Path, port: int | None = None, **overrides: Any) -> Profile:
+        """Read a file under `config/`; `overrides` are fields of `Settings` (nested ones as dicts)."""
+        if not path.is_file():
+            raise StartError(f"{path} does not exist: name a profile such as config/local.yaml")
+        written = yaml.safe_load(path.read_text())
+        application = written["applications"][0]
+        if application["import_path"] != "serve_app.app:build":
+            raise StartError(
+                f"{path} is not a profile of this service: its import_path must be serve_app.app:build"
+            )
+        arguments = dict(application.get("args") or {})
+        for key, value in overrides.items():
+            merged = {**arguments.get(key, {}), **value} if isinstance(value, dict) else value
+            arguments[key] = merged
+        http = written.get("http_options") or {}
+        return cls(
+            host=http.get("host", "127.0.0.1"),
+            port=port or http.get("port", 8000),
+            name=application["name"],
+            route_prefix=application.get("route_prefix", "/"),
+            settings=Settings(**arguments),
+        )
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{host}:{self.port}"
+
+
+@contextlib.contextmanager
+def running(profile: Profile) -> Iterator[Profile]:
+    """Start everything, yield when requests are answered, and stop everything that was started."""
+    for port in (profile.port, profile.settings.files.port):
+        if not is_free(port):
+            raise StartError(f"port {port} is taken: choose another one (--port, --files-port)")
+    store = _object_store_bytes()
+    os.environ.update(RAY_ENVIRONMENT)
+    profile.settings.data_dir.mkdir(parents=True, exist_ok=True)
+    import ray  # after the environment is set
+    from ray import serve
+
+    from serve_app.app import build
+
+    temp = tempfile.mkdtemp(prefix="birefnet-")  # short: sockets in it must stay under 107 characters
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=store,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=temp,
+        )
+        serve.start(proxy_location="HeadOnly", http_options={"host": profile.host, "port": profile.port})
+        serve.run(build(profile.settings), name=profile.name, route_prefix=profile.route_prefix)
+        _await_ready(profile.url)
+        yield profile
+    finally:
+        with contextlib.suppress(Exception):
+            serve.shutdown()
+        ray.shutdown()
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _object_store_bytes() -> int:
+    """Shared memory for Ray's object store. Raises StartError where there is too little."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir():
+        return OBJECT_STORE
+    size = min(OBJECT_STORE, int(shutil.disk_usage(shared).free * 0.8))
+    if size < LEAST_OBJECT_STORE:
+        raise StartError(
+            f"/dev/shm has {shutil.disk_usage(shared).free // MIB} MiB free, frames in flight need "
+            f"{LEAST_OBJECT_STORE * 5 // 4 // MIB}: in a container raise it (docker run --shm-size=1g)"
+        )
+    return size
+
+
+def _await_ready(url: str) -> None:
+    """Return when the health route answers 200 through the proxy."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+                return
+        if time.monotonic() > deadline:
+            raise StartError(f"{url} did not answer within {READY_S:g} s")
+        time.sleep(0.1)

@@ -1,0 +1,87 @@
+"""A contact sheet: source, matte and cutout over a checkerboard, at several times of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+Image = npt.NDArray[np.uint8]
+GAP = 6
+
+
+def contact_sheet(source: Path, cutout: Path, out: Path, rows: int = 5, width: int = 320) -> None:
+    """Write a PNG. `cutout` is a WebM with alpha that has the source's frames."""
+    count = _count(cutout)
+    wanted = [count * (2 * row + 1) // (2 * rows) for row in range(rows)]
+    lines = []
+    for (original, _), (colour, alpha) in zip(_pick(source, wanted), _pick(cutout, wanted), strict=True):
+        images = [_small(image, width) for image in (original, np.repeat(alpha[:, :, None], 3, 2))]
+        images.append(_small(over_checkerboard(colour, alpha), width))
+        lines.append(_stack(images, axis=1))
+    _write_png(_stack(lines, axis=0), out)
+
+
+def over_checkerboard(colour: Image, alpha: Image, cell: int = 24) -> Image:
+    """Straight colour [H, W, 3] over grey squares."""
+    row, col = np.indices(alpha.shape)
+    board = np.where((row // cell + col // cell) % 2, 200, 120)[:, :, None]
+    share = alpha[:, :, None].astype(np.float32) / 255
+    return (colour * share + board * (1 - share)).round().astype(np.uint8)
+
+
+def _pick(path: Path, wanted: list[int]) -> list[tuple[Image, Image]]:
+    """(RGB, alpha) of the frames with these numbers."""
+    found: list[tuple[Image, Image]] = []
+    with av.open(str(path)) as container:
+        for number, frame in enumerate(_frames(container)):
+            if number in wanted:
+                rgba = frame.to_ndarray(format="rgba").astype(np.uint8, copy=False)
+                found.append((rgba[:, :, :3], rgba[:, :, 3]))
+            if number >= wanted[-1]:
+                break
+    return found
+
+
+def _count(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+
+
+def _frames(container: InputContainer) -> Iterator[VideoFrame]:
+    stream = container.streams.video[0]
+    decoder: VideoCodecContext = stream.codec_context
+    if decoder.name == "vp9":  # FFmpeg's own VP9 decoder drops the alpha; libvpx keeps it
+        decoder = VideoCodecContext.create("libvpx-vp9", "r")
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet)
+
+
+def _small(image: Image, width: int) -> Image:
+    height = round(image.shape[0] * width / image.shape[1])
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    return frame.reformat(width=width, height=height, format="rgb24").to_ndarray()  # type: ignore[return-value]
+
+
+def _stack(images: list[Image], axis: int) -> Image:
+    """Side by side or below each other, on white."""
+    shape = list(images[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, 255, np.uint8)
+    parts = [part for image in images for part in (image, gap)]
+    return np.concatenate(parts[:-1], axis=axis)
+
+
+def _write_png(image: Image, path: Path) -> None:
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = image.shape[1], image.shape[0], "rgb24"
+    encoder.time_base = Fraction(1)
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))

@@ -1,0 +1,98 @@
+"""Decoder deployment: what a source holds, and the frames of a chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ray import serve
+
+from serve_app.protocols import CallLimits, Chunk, Frames, Index, IndexBrief
+from serve_app.settings import Settings
+from serve_app.stages.work import WorkBench
+from serve_app.storage.artifacts import Artifacts
+
+if TYPE_CHECKING:
+    from serve_app.video.decode import ChunkDecoder
+
+IDLE_S = 30.0  # an open decoder holds its source's disk space, also after the source was deleted
+MAX_IDLE = 4
+
+
+@dataclass(slots=True)
+class _Idle:
+    """An open decoder that stands where `next_start` begins."""
+
+    source: str
+    next_start: int
+    decoder: ChunkDecoder
+    since: float = field(default_factory=time.monotonic)
+
+
+class DecoderPool:
+    """Open decoders between calls: a chunk that follows the last one goes on without a seek.
+
+    Only a short cut: any other chunk opens the source anew and gives the same frames.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[_Idle] = []
+
+    def take(self, source: str, chunk: Chunk, make: Callable[[], ChunkDecoder]) -> ChunkDecoder:
+        for idle in self._idle:
+            if (idle.source, idle.next_start) == (source, chunk.start):
+                self._idle.remove(idle)
+                return idle.decoder
+        return make()
+
+    def give(self, source: str, chunk: Chunk, decoder: ChunkDecoder) -> None:
+        if chunk.stop is None:
+            decoder.close()
+            return
+        self._idle.append(_Idle(source, chunk.stop, decoder))
+        self.close_idle(keep=MAX_IDLE)
+
+    def close_idle(self, keep: int = 0, age_s: float = 0.0) -> None:
+        """Close all but the `keep` youngest, of those that have waited for `age_s` or longer."""
+        limit = time.monotonic() - age_s
+        for idle in self._idle[: len(self._idle) - keep]:
+            if idle.since <= limit:
+                self._idle.remove(idle)
+                idle.decoder.close()
+
+
+@serve.deployment
+class Decoder:
+    """Thin shell around `serve_app.video`: artifacts in, arrays out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._threads = settings.decoder.threads
+        self._artifacts = Artifacts(settings.artifacts_dir)
+        self._bench = WorkBench(settings.decoder.scale.max_ongoing, "decoding")
+        self._pool = DecoderPool()
+
+    async def probe(self, source: str, limits: CallLimits) -> Index:
+        from serve_app.video.probe import probe  # PyAV: in this replica alone
+
+        def work(cancelled: Callable[[], bool]) -> Index:
+            with self._artifacts.local_path(source) as path:
+                return probe(path)
+
+        return await self._bench.run(work, limits)
+
+    async def decode(self, source: str, index: IndexBrief, chunk: Chunk, limits: CallLimits) -> Frames:
+        from serve_app.video.decode import ChunkDecoder
+
+        with self._artifacts.local_path(source) as path:
+            decoder = self._pool.take(source, chunk, lambda: ChunkDecoder(path, index, self._threads))
+            try:
+                frames = await self._bench.run(lambda cancelled: decoder.decode(chunk, cancelled), limits)
+            except BaseException:
+                decoder.close()
+                raise
+        self._pool.give(source, chunk, decoder)
+        asyncio.get_running_loop().call_later(IDLE_S, self._pool.close_idle, 0, IDLE_S)
+        return frames

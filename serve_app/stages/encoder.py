@@ -1,0 +1,100 @@
+"""Encoder deployment: pieces from cutouts, and the output from pieces."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ray import serve
+
+from serve_app.errors import StorageFull
+from serve_app.protocols import (
+    CallLimits,
+    Cutout,
+    EncodeSettings,
+    JoinRequest,
+    MediaFile,
+    PieceRef,
+)
+from serve_app.settings import Settings
+from serve_app.stages.work import WorkBench
+from serve_app.storage.artifacts import Artifacts
+
+SPARE_BYTES = 64 << 20  # beyond what a join will write: audio, index, neighbours
+
+
+@serve.deployment
+class Encoder:
+    """Thin shell around `serve_app.video`: arrays in, artifacts out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._threads = settings.encoder.threads
+        self._artifacts = Artifacts(settings.artifacts_dir)
+        self._scratch_root = settings.scratch_dir
+        self._bench = WorkBench(settings.encoder.scale.max_ongoing, "encoding")
+
+    async def encode(
+        self, cutout: Cutout, settings: EncodeSettings, name: str, limits: CallLimits
+    ) -> PieceRef:
+        """Write the cutout as the piece `name`; writing it twice leaves the same bytes."""
+        from serve_app.video.encode import encode_piece  # PyAV: in this replica alone
+
+        def work(cancelled: Callable[[], bool]) -> PieceRef:
+            started = time.perf_counter()
+            if not len(cutout.colour):  # nothing could be decoded in this range: no piece
+                return PieceRef(name, 0, 0, 0, 0, "", cutout.provenance, (cutout.seconds, 0.0))
+            with self._scratch(cutout.matte.nbytes) as directory:
+                path = directory / "piece"
+                made = encode_piece(cutout, settings, path, cancelled, self._threads)
+                self._artifacts.put_file(name, path)
+            return PieceRef(
+                name=name,
+                size=made.size,
+                frames=made.frames,
+                first_pts=made.first_pts,
+                last_pts=made.last_pts,
+                sha256=made.sha256,
+                provenance=cutout.provenance,
+                seconds=(cutout.seconds, time.perf_counter() - started),
+            )
+
+        return await self._bench.run(work, limits)
+
+    async def join(self, request: JoinRequest, limits: CallLimits) -> MediaFile:
+        """Join the pieces, add the source's audio, check the file and store it under `request.output`."""
+        from serve_app.video.join import join_pieces
+
+        def work(cancelled: Callable[[], bool]) -> MediaFile:
+            size = sum(self._artifacts.size(name) for name in request.pieces)
+            with self._scratch(size) as directory, self._artifacts.local_path(request.source) as source:
+                path = directory / "output"
+                media = join_pieces(self._pieces(request.pieces), request, source, path, cancelled)
+                # The name belongs to one holder of the job, so what lies there came from an earlier try.
+                with suppress(FileExistsError):
+                    self._artifacts.put_file(request.output, path, final=True)
+            return media
+
+        return await self._bench.run(work, limits)
+
+    def _pieces(self, names: tuple[str, ...]) -> Iterator[Path]:
+        """One piece at a time, so that a remote store would be read through one file of space."""
+        for name in names:
+            with self._artifacts.local_path(name) as path:
+                yield path
+
+    @contextmanager
+    def _scratch(self, need: int) -> Iterator[Path]:
+        """A directory for half-made files, gone afterwards. Raises StorageFull when `need` bytes do not fit."""
+        self._scratch_root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._scratch_root).free
+        if free < need + SPARE_BYTES:
+            raise StorageFull(
+                f"writing needs {(need + SPARE_BYTES) >> 20} MiB in {self._scratch_root}, {free >> 20} MiB are "
+                "free: make room, or set `data_dir` to a larger disk"
+            )
+        with tempfile.TemporaryDirectory(dir=self._scratch_root, prefix="encode-") as directory:
+            yield Path(directory)

@@ -1,0 +1,60 @@
+"""Segmenter deployment: one variant's network behind `cut_out`.
+
+The engine is named by its import path and loaded in the replica: nothing else imports torch, and a benchmark
+or a test can put a light engine in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Protocol
+
+from ray import serve
+
+from serve_app.errors import CheckpointError
+from serve_app.protocols import CallLimits, CutOptions, Cutout, Frames, Variant
+from serve_app.settings import SegmenterSettings
+from serve_app.stages.work import WorkBench
+
+
+class Engine(Protocol):
+    """What turns frames into a cutout. Called by one thread at a time."""
+
+    def cut_out(self, frames: Frames, options: CutOptions, cancelled: Callable[[], bool]) -> Cutout: ...
+
+
+def make_engine(variant: Variant, settings: SegmenterSettings) -> Engine:
+    """The engine that `settings.engine` ("module:function") makes for a variant. Raises CheckpointError."""
+    module, _, function = settings.engine.partition(":")
+    engine: Engine = getattr(import_module(module), function)(variant, settings)
+    return engine
+
+
+@serve.deployment
+class Segmenter:
+    """Loads its network beside the constructor, so that a checkpoint that cannot be had fails the job that
+    wanted it, with the remedy in the message, and not the deployment. The next call tries again.
+    """
+
+    def __init__(self, variant: Variant, settings: SegmenterSettings) -> None:
+        self._variant = variant
+        self._settings = settings
+        self._bench = WorkBench(1, f"segmenting ({variant.value})")
+        self._loader = ThreadPoolExecutor(max_workers=1)
+        self._engine = self._loader.submit(make_engine, variant, settings)
+
+    async def cut_out(self, frames: Frames, options: CutOptions, limits: CallLimits) -> Cutout:
+        engine = await self._loaded()
+        return await self._bench.run(lambda cancelled: engine.cut_out(frames, options, cancelled), limits)
+
+    async def _loaded(self) -> Engine:
+        loading = self._engine
+        try:
+            return await asyncio.shield(asyncio.wrap_future(loading))
+        except CheckpointError:
+            if self._engine is loading:
+                self._engine = self._loader.submit(make_engine, self._variant, self._settings)
+            raise

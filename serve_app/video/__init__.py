@@ -1,0 +1,7 @@
+"""Video in and out by PyAV: no Ray, no HTTP, no network.
+
+    probe ──▶ Index      decode ──▶ Frames      encode ──▶ a piece      join ──▶ the file, with the source's audio
+
+`source` opens files, `planes` and `colour` translate pixels and tags, `clock` makes up times that a container
+lacks, `formats` is the table of outputs, `audio` copies or encodes the sound.
+"""

@@ -1,0 +1,67 @@
+"""Colour tags: code points of ISO/IEC 23091-2 on FFmpeg's side, `PixelLayout` on ours."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from serve_app.protocols import PixelLayout
+
+Matrix = Literal["bt601", "bt709", "bt2020", "rgb"]
+Site = Literal["left", "center", "topleft"]
+
+UNSPECIFIED = 2
+LIMITED, FULL = 1, 2  # FFmpeg's AVCOL_RANGE_MPEG and AVCOL_RANGE_JPEG
+
+_MATRIX_OF_CODE: dict[int, Matrix] = {
+    1: "bt709",
+    4: "bt601",  # FCC differs from BT.601 in the third digit
+    5: "bt601",
+    6: "bt601",
+    7: "bt709",  # SMPTE 240M: close to BT.709
+    9: "bt2020",
+    10: "bt2020",
+}
+_CODE_OF_MATRIX: dict[Matrix, int] = {"bt709": 1, "bt601": 6, "bt2020": 9, "rgb": 0}
+
+_BT2020_PRIMARIES = 9
+_HDR_TRANSFERS = (16, 18)  # SMPTE ST 2084 (PQ), ARIB STD-B67 (HLG)
+_STANDARD_DEFINITION = 576  # lines; players guess BT.601 up to here
+_CENTRED_CODECS = ("mjpeg", "mpeg1video", "gif", "png", "apng")
+_FULL_RANGE_GRAY_CODECS = ("png", "apng", "mjpeg", "ffv1", "rawvideo", "gif", "qtrle", "huffyuv", "ffvhuff")
+
+
+def matrix_of(code: int, primaries: int, transfer: int, height: int) -> Matrix:
+    """The YCbCr matrix for a tag; where the tag says nothing, what players assume for this height."""
+    if code in _MATRIX_OF_CODE:
+        return _MATRIX_OF_CODE[code]
+    if primaries == _BT2020_PRIMARIES or transfer in _HDR_TRANSFERS:
+        return "bt2020"
+    return "bt601" if height <= _STANDARD_DEFINITION else "bt709"
+
+
+def matrix_code(layout: PixelLayout) -> int:
+    """The code point that says how `layout` was made."""
+    return _CODE_OF_MATRIX[layout.matrix]
+
+
+def range_code(layout: PixelLayout) -> int:
+    return FULL if layout.full_range else LIMITED
+
+
+def is_full_range(tag: int, pixel_format: str, codec: str) -> bool:
+    """Whether samples use the whole range. Untagged gray is full range in picture codecs, limited in video."""
+    if tag in (LIMITED, FULL):
+        return tag == FULL
+    if pixel_format.startswith("yuvj"):
+        return True
+    return pixel_format.startswith(("gray", "ya", "mono")) and codec in _FULL_RANGE_GRAY_CODECS
+
+
+def chroma_site_of(codec: str, subsampling: str, rotation: int) -> Site:
+    """Where 4:2:0 chroma samples lie. PyAV does not show the tag, so this is the default of each codec.
+
+    Turning a picture turns the sites too, to places that have no name here; "center" is the nearest.
+    """
+    if subsampling == "444":
+        return "left"
+    return "center" if rotation or codec in _CENTRED_CODECS else "left"

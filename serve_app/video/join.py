@@ -1,0 +1,200 @@
+"""Joining pieces and the source's audio into the output file, without encoding anything again."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import av
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from serve_app.errors import EncodingFailed, JobCancelled
+from serve_app.protocols import JoinRequest, MediaFile
+
+from .audio import AudioPacket, AudioTrack
+from .encode import writing_failed
+from .formats import OutputFormat, output_format
+from .source import opened
+
+VideoPacket: TypeAlias = "Packet[VideoStream]"
+
+
+def join_pieces(
+    pieces: Iterable[Path], request: JoinRequest, source: Path, out: Path, cancelled: Callable[[], bool]
+) -> MediaFile:
+    """Writes `out` from `pieces` in order and the audio of `source`, and reads its figures back from the file.
+
+    Memory is flat: one piece is open at a time, and `pieces` may be a generator that fetches them one by one.
+    Raises `EncodingFailed` where pieces do not fit together or frames got lost, `StorageFull`,
+    `UnsupportedVideo` for audio that cannot be decoded, and `JobCancelled`; nothing is left at `out` then.
+    """
+    form = output_format(request.settings.output_type)
+    try:
+        frames = _Joiner(request, form, cancelled).write(pieces, source, out)
+        media = read_back(out, request, form)
+    except BaseException as error:
+        out.unlink(missing_ok=True)
+        if isinstance(error, FFmpegError):
+            raise writing_failed(error) from error
+        raise
+    if media.num_frames != frames:
+        out.unlink()
+        raise EncodingFailed(f"The joined file has {media.num_frames} frames, its pieces {frames}.")
+    return media
+
+
+class _Joiner:
+    def __init__(self, request: JoinRequest, form: OutputFormat, cancelled: Callable[[], bool]) -> None:
+        self._request, self._form, self._cancelled = request, form, cancelled
+        settings = request.settings
+        self._time_base = form.timescale(settings.time_base)
+        self._step = max(1, round(request.frame_duration * settings.time_base / self._time_base))
+
+    def write(self, pieces: Iterable[Path], source: Path, path: Path) -> int:
+        """Returns the number of frames written."""
+        settings = self._request.settings
+        options = self._form.muxer_options(settings.time_base)
+        if self._form.container == "mp4":
+            options["movflags"] = "+faststart"  # playback can begin before the download ends
+        with ExitStack() as stack:
+            out = stack.enter_context(av.open(str(path), "w", self._form.container, container_options=options))
+            video = self._video(pieces, out)
+            first = next(video, None)  # adds the video stream, which has to be the first
+            if first is None:
+                raise EncodingFailed("There is nothing to join: no piece holds a frame.")
+            audio: Iterator[AudioPacket] = iter(())
+            if self._request.audio is not None:
+                container = stack.enter_context(opened(source))
+                track = AudioTrack(container, out, self._form, settings.origin * settings.time_base)
+                out.start_encoding()
+                audio = track.packets()
+            return self._interleave(out, first, video, audio)
+
+    def _interleave(
+        self, out: OutputContainer, first: VideoPacket, video: Iterator[VideoPacket], audio: Iterator[AudioPacket]
+    ) -> int:
+        """Muxes both in the order of time; audio ends with the video."""
+        frames, end = 0, Fraction(0)
+        sound = next(audio, None)
+        packet: VideoPacket | None = first
+        while packet is not None:
+            if self._cancelled():
+                raise JobCancelled("The job was cancelled while its video was being joined.")
+            now = _seconds(packet.dts, packet)
+            while sound is not None and _seconds(sound.dts, sound) <= now:
+                out.mux(sound)
+                sound = next(audio, None)
+            end = max(end, _seconds((packet.pts or 0) + self._step, packet))
+            out.mux(packet)
+            frames += 1
+            packet = next(video, None)
+        while sound is not None and _seconds(sound.pts, sound) < end:
+            out.mux(sound)
+            sound = next(audio, None)
+        return frames
+
+    def _video(self, pieces: Iterable[Path], out: OutputContainer) -> Iterator[VideoPacket]:
+        """All packets with new DTS and a duration, as packets of the output's video stream."""
+        dts = DecodingTimes(self._form.reorder, self._step)
+        waiting: VideoPacket | None = None  # its duration ends where the next begins
+        for packet in self._demuxed(pieces, out):
+            assert packet.pts is not None
+            packet.dts = dts.of(packet.pts)
+            if waiting is not None:
+                gap = packet.pts - cast(int, waiting.pts)
+                waiting.duration = gap if gap > 0 else self._step
+                yield waiting
+            waiting = packet
+        if waiting is not None:
+            waiting.duration = self._step
+            yield waiting
+
+    def _demuxed(self, pieces: Iterable[Path], out: OutputContainer) -> Iterator[VideoPacket]:
+        stream: VideoStream | None = None
+        head: tuple[object, ...] | None = None
+        for path in pieces:
+            with av.open(str(path), "r", self._form.container) as piece:
+                template = piece.streams.video[0]
+                context = template.codec_context
+                if stream is None:
+                    stream = out.add_stream_from_template(template, opaque=True)
+                    stream.metadata.update(_kept_metadata(template))
+                    head = (context.width, context.height, context.extradata)
+                elif head != (context.width, context.height, context.extradata):
+                    raise EncodingFailed("The pieces were not encoded alike and cannot be joined.")
+                for packet in piece.demux(template):
+                    if packet.size:
+                        packet.stream = stream
+                        yield packet
+
+
+class DecodingTimes:
+    """DTS for packets whose PTS are given: the sorted PTS, late by the number of frames that may be reordered.
+
+    They grow strictly over all pieces, whatever the frame rate does, and need no look ahead.
+    """
+
+    def __init__(self, reorder: int, step: int) -> None:
+        self._reorder, self._step = reorder, step
+        self._heap: list[int] = []
+        self._begun = 0
+        self._last: int | None = None
+
+    def of(self, pts: int) -> int:
+        """The DTS of the next packet. Raises `EncodingFailed` when its PTS cannot follow those before it."""
+        heapq.heappush(self._heap, pts)
+        if self._begun < self._reorder:
+            dts = self._heap[0] - (self._reorder - self._begun) * self._step
+            self._begun += 1
+        else:
+            dts = heapq.heappop(self._heap)
+        if dts > pts or (self._last is not None and dts < self._last):
+            raise EncodingFailed("The times of the pieces overlap: they cannot be joined.")
+        self._last = dts
+        return dts
+
+
+def read_back(path: Path, request: JoinRequest, form: OutputFormat) -> MediaFile:
+    """The figures of a finished file, from a pass over its packets."""
+    with av.open(str(path), "r") as container:
+        stream = container.streams.video[0]
+        time_base = stream.time_base or Fraction(1, 1000)
+        usual = round(request.frame_duration * request.settings.time_base / time_base)  # WebM leaves some out
+        frames, first, end = 0, None, 0
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None:
+                frames += 1
+                first = packet.pts if first is None else min(first, packet.pts)
+                end = max(end, packet.pts + (packet.duration or usual))
+        duration = (end - (first or 0)) * time_base
+        rate = request.settings.rate  # unless the file says otherwise, by more than the rounding of its times
+        if duration and abs(frames / rate - duration) > 2 * time_base:
+            rate = frames / duration
+        return MediaFile(
+            name=request.output,
+            content_type=form.content_type,
+            file_name=Path(request.output).name,
+            file_size=path.stat().st_size,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            fps=round(float(rate), 6),
+            duration=round(float(duration), 6),
+            num_frames=frames,
+        )
+
+
+def _seconds(ticks: int | None, packet: VideoPacket | AudioPacket) -> Fraction:
+    return (ticks or 0) * packet.time_base
+
+
+def _kept_metadata(template: VideoStream) -> dict[str, str]:
+    """WebM players look for this tag before they look for alpha."""
+    alpha = {key.lower(): value for key, value in template.metadata.items()}.get("alpha_mode")
+    return {"alpha_mode": alpha} if alpha else {}

@@ -1,0 +1,126 @@
+"""Between FFmpeg's frames and our planes: choice of a planar format, copying with line size, rotation.
+
+Planes are read from the frame's buffers directly: PyAV's `to_ndarray` refuses odd widths and many formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from serve_app.protocols import PixelLayout, Plane
+
+from . import colour
+
+Turn = Literal[0, 90, 180, 270]
+
+_SAMPLING: dict[tuple[int, int], Literal["420", "422", "444"]] = {
+    (2, 2): "420",
+    (2, 1): "422",
+    (1, 1): "444",
+    (1, 2): "444",  # 4:4:0: keeps every sample
+    (4, 1): "422",  # 4:1:1
+    (4, 4): "420",  # 4:1:0
+}
+_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+
+
+def layout_of(frame: VideoFrame, codec: str, rotation: Turn) -> PixelLayout:
+    """The layout in which frames like `frame` are handed on, after turning them clockwise by `rotation`."""
+    parts = VideoFormat(frame.format.name, 64, 64).components
+    swap = rotation in (90, 270)
+    width, height = (frame.height, frame.width) if swap else (frame.width, frame.height)
+    rgb = frame.format.is_rgb or frame.format.has_palette
+    sampling: Literal["420", "422", "444"] = "444"
+    if not rgb:
+        # PyAV calls a component chroma only where it is subsampled; gray becomes 4:2:0 with empty chroma.
+        chroma = parts[1] if len(parts) > 2 else None
+        sampling = _SAMPLING.get((64 // chroma.width, 64 // chroma.height), "444") if chroma else "420"
+        odd = frame.width % 2 or frame.height % 2
+        if rotation and sampling != "444" and (odd or (swap and sampling == "422")):
+            sampling = "444"  # turned chroma samples would no longer lie where the layout says
+    return PixelLayout(
+        width=width,
+        height=height,
+        subsampling=sampling,
+        depth=10 if max(part.bits for part in parts) > 8 else 8,
+        matrix="rgb" if rgb else _matrix(frame),
+        full_range=rgb or colour.is_full_range(frame.color_range, frame.format.name, codec),
+        chroma_site=colour.chroma_site_of(codec, sampling, rotation),
+        alpha=any(part.is_alpha for part in parts) or frame.format.has_palette,
+        primaries=int(frame.color_primaries) or colour.UNSPECIFIED,
+        transfer=int(frame.color_trc) or colour.UNSPECIFIED,
+    )
+
+
+def _matrix(frame: VideoFrame) -> colour.Matrix:
+    return colour.matrix_of(int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc), frame.height)
+
+
+def pixel_format(layout: PixelLayout) -> str:
+    """FFmpeg's planar format with the planes of `layout` (RGB: in the order G, B, R)."""
+    deep = "10le" if layout.depth == 10 else ""
+    if layout.matrix == "rgb":
+        return ("gbrap" if layout.alpha else "gbrp") + deep
+    return f"yuv{'a' if layout.alpha else ''}{layout.subsampling}p{deep}"
+
+
+class Unpacker:
+    """Copies decoded frames into arrays of `layout`, turned clockwise by `rotation`."""
+
+    def __init__(self, layout: PixelLayout, rotation: Turn, threads: int = 1) -> None:
+        self._rotation = rotation
+        swap = rotation in (90, 270)
+        self._size = (layout.height, layout.width) if swap else (layout.width, layout.height)
+        self._format = pixel_format(layout)
+        self._dtype = "<u2" if layout.depth == 10 else "u1"
+        rgb = layout.matrix == "rgb"
+        self._order = ((2, 0, 1) if rgb else (0, 1, 2)) + ((3,) if layout.alpha else ())
+        self._range = colour.FULL if rgb else colour.range_code(layout)
+        self._matrix = colour.matrix_code(layout) if not rgb else 1
+        self._threads = threads
+        self._scaler = VideoReformatter()
+
+    def copy(self, frame: VideoFrame, into: Sequence[Plane], row: int) -> None:
+        """Writes `frame` to `into[plane][row]`."""
+        frame = self._normal(frame)
+        for target, index in zip(into, self._order, strict=True):
+            target[row] = np.rot90(view(frame.planes[index], self._dtype), k=-self._rotation // 90)
+
+    def _normal(self, frame: VideoFrame) -> VideoFrame:
+        """The frame in the layout's format and size: swscale works only where a source differs or changes."""
+        if frame.format.name.replace("yuvj", "yuv") == self._format and (frame.width, frame.height) == self._size:
+            return frame
+        # Gray samples are kept as they are: swscale takes gray for full range, whatever the tags say.
+        gray = frame.format.name.startswith(("gray", "ya", "mono"))
+        range_ = colour.FULL if gray else self._range
+        return self._scaler.reformat(
+            frame, *self._size, self._format,
+            src_colorspace=self._matrix, dst_colorspace=self._matrix,
+            src_color_range=range_, dst_color_range=range_,
+            interpolation=_SCALING, threads=self._threads,
+        )  # fmt: skip
+
+
+def view(plane: VideoPlane, dtype: str) -> npt.NDArray[Any]:
+    """The samples [height, width] of a plane, in place."""
+    samples = np.frombuffer(plane, np.dtype(dtype))  # type: ignore[call-overload]
+    stride = plane.line_size // samples.itemsize
+    rows: npt.NDArray[Any] = samples[: stride * plane.height].reshape(plane.height, stride)
+    return rows[:, : plane.width]
+
+
+def fill(plane: VideoPlane, samples: npt.NDArray[Any]) -> None:
+    """Writes `samples` into a plane of the same or larger size; the last column and row are repeated."""
+    target = view(plane, "u1")
+    height, width = samples.shape
+    target[:height, :width] = samples
+    target[:height, width:] = samples[:, -1:]
+    target[height:] = target[height - 1]

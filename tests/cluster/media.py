@@ -1,0 +1,59 @@
+"""What a file really holds, read with PyAV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+
+
+@dataclass(frozen=True)
+class Media:
+    """A decoded video. `alpha`: [N, H, W] uint8 or None; `times`: seconds of each frame."""
+
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    times: tuple[Fraction, ...]
+    luma: np.ndarray
+    alpha: np.ndarray | None
+    alpha_mode: str | None
+    audio: tuple[str, int, str] | None  # codec, channels, layout
+
+
+def read(path: Path) -> Media:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder: VideoCodecContext = stream.codec_context
+        if decoder.name == "vp9":  # FFmpeg's own decoder drops the alpha
+            decoder = VideoCodecContext.create("libvpx-vp9", "r")
+        frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
+        assert stream.time_base is not None
+        audio = None
+        if container.streams.audio:
+            context = container.streams.audio[0].codec_context
+            audio = (context.name, context.layout.nb_channels, context.layout.name)
+        return Media(
+            codec=stream.codec_context.name,
+            pixel_format=frames[0].format.name,
+            width=frames[0].width,
+            height=frames[0].height,
+            times=tuple(frame.pts * stream.time_base for frame in frames),
+            luma=np.stack([plane(frame, 0) for frame in frames]),
+            alpha=np.stack([plane(frame, 3) for frame in frames])
+            if "yuva" in frames[0].format.name
+            else None,
+            alpha_mode={k.lower(): v for k, v in stream.metadata.items()}.get("alpha_mode"),
+            audio=audio,
+        )
+
+
+def plane(frame: av.VideoFrame, number: int) -> np.ndarray:
+    at = frame.planes[number]
+    rows = np.frombuffer(at, np.uint8).reshape(-1, at.line_size)
+    return rows[: at.height, : at.width].copy()

@@ -1,0 +1,132 @@
+"""The real application as a user starts it: `birefnet-serve up` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from serve_app.local import free_port
+
+ROOT = Path(__file__).parents[2]
+ENDPOINT = "/fal-ai/birefnet/v2/video"
+JOB_S = 240.0
+
+
+@dataclass
+class Service:
+    """A running service. `client` talks to its HTTP port."""
+
+    data_dir: Path
+    process: subprocess.Popen[str]
+    url: str
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.url, timeout=JOB_S)
+
+    @classmethod
+    def start(cls, data_dir: Path, config: Path = ROOT / "config" / "local.yaml") -> Service:
+        command = [sys.executable, "-m", "serve_app.cli", "up", "--config", str(config)]
+        command += ["--port", str(free_port()), "--files-port", str(free_port()), "--data-dir", str(data_dir)]
+        with (data_dir.parent / f"{data_dir.name}.log").open("w") as log:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("ready http://127.0.0.1:"), (line, Path(log.name).read_text())
+        return cls(data_dir, process, line.split()[1])
+
+    def stop(self) -> int:
+        """End it as a supervisor would; the exit status."""
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout=60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+    def cut_out(self, video_url: str, **fields: Any) -> httpx.Response:
+        return self.client.post(ENDPOINT, json={"video_url": video_url, **fields})
+
+    def download(self, reply: httpx.Response, directory: Path) -> Path:
+        """The video of a good reply, as a file."""
+        assert reply.status_code == 200, reply.text
+        video = reply.json()["video"]
+        path = directory / f"{video['url'].split('/')[-3]}-{video['file_name']}"
+        path.write_bytes(self.client.get(video["url"]).raise_for_status().content)
+        return path
+
+    def replicas(self, deployment: str) -> list[int]:
+        """Process ids of a deployment's replicas, of this service alone."""
+        title = re.compile(rf"ray::ServeReplica:birefnet:{deployment}(?![\w-])")
+        return [pid for pid in descendants(self.process.pid) if title.match(command_of(pid))]
+
+    def leftovers(self) -> list[str]:
+        """Files in the data directory besides the job table and finished outputs."""
+        kept = ("jobs.sqlite", "artifacts/outputs/")
+        files = (
+            path.relative_to(self.data_dir).as_posix() for path in self.data_dir.rglob("*") if path.is_file()
+        )
+        return sorted(name for name in files if not name.startswith(kept))
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below `pid`."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+class MediaServer:
+    """Clips over HTTP from a directory, on loopback."""
+
+    def __init__(self, directory: Path) -> None:
+        class Handler(SimpleHTTPRequestHandler):
+            def __init__(self, *args: Any) -> None:
+                super().__init__(*args, directory=str(directory))
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/{name}"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,51 @@
+"""The command line: it says when it is ready, and takes everything away with it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serve_app.local import free_port
+from tests.cluster.service import ROOT, Service, descendants, is_running
+
+pytestmark = pytest.mark.cluster
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "serve_app.cli", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_up_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    service = Service.start(tmp_path / "data")
+    assert service.client.get("/health").status_code == 200
+    started = descendants(service.process.pid)
+    assert len(started) > 5
+    service.process.send_signal(number)
+    service.client.close()
+    assert service.process.wait(timeout=60) == 0
+    service.process.stdout.close()
+    assert [pid for pid in started if is_running(pid)] == []
+
+
+def test_a_taken_port_is_said(tmp_path: Path, service: Service) -> None:
+    port = service.url.rpartition(":")[2]
+    done = cli("up", "--port", port, "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert f"port {port} is taken" in done.stderr
+
+
+def test_a_profile_that_is_not_there() -> None:
+    done = cli("up", "--config", "config/none.yaml", "--port", str(free_port()))
+    assert done.returncode == 2
+    assert "config/none.yaml does not exist" in done.stderr

@@ -1,0 +1,137 @@
+"""The endpoint over HTTP against the real application: every model, both types, and the files that come out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve_app.protocols import OutputType, Variant
+from tests.cluster.media import Media, read
+from tests.cluster.service import MediaServer, Service
+from tests.video.clips import X264, Clip, make
+
+pytestmark = pytest.mark.cluster
+
+NTSC = Fraction(24000, 1001)
+BASE = Clip("base.mp4", frames=20, width=160, height=96, options=X264, audio="aac", audio_seconds=0.8)
+ODD = Clip("odd.mkv", "ffv1", "yuv420p", width=131, height=75, frames=9, options={"level": "3"})
+FILM = replace(BASE, name="film.mp4", rate=NTSC, frames=30, audio_seconds=1.25)
+
+
+@pytest.fixture(scope="module")
+def url(media_server: MediaServer, clips_dir: Path):
+    def of(clip: Clip) -> str:
+        if not (clips_dir / clip.name).exists():
+            make(clips_dir / clip.name, clip)
+        return media_server.url(clip.name)
+
+    return of
+
+
+def check_fields(video: dict, path: Path, media: Media) -> None:
+    """Every field of the reply is what the file says."""
+    assert video["file_size"] == path.stat().st_size
+    assert (video["width"], video["height"]) == (media.width, media.height)
+    assert video["num_frames"] == len(media.times)
+    step = (media.times[-1] - media.times[0]) / (len(media.times) - 1)
+    assert video["fps"] == pytest.approx(float(1 / step), rel=2e-3)
+    assert video["duration"] == pytest.approx(float(step * len(media.times)), abs=0.004)
+
+
+@pytest.mark.parametrize("model", [v.value for v in Variant])
+@pytest.mark.parametrize("kind", [OutputType.MP4.value, OutputType.WEBM.value])
+def test_every_model_and_type(service: Service, tmp_path: Path, url, model: str, kind: str) -> None:
+    reply = service.cut_out(url(BASE), model=model, video_output_type=kind)
+    path = service.download(reply, tmp_path)
+    media, video = read(path), reply.json()["video"]
+    check_fields(video, path, media)
+    assert reply.headers["x-fal-request-id"] in video["url"]
+    assert (media.width, media.height) == (160, 96)
+    assert media.times == tuple(Fraction(n, 25) for n in range(20))
+    if kind == OutputType.MP4:
+        assert video["content_type"] == "video/mp4"
+        assert (media.codec, media.pixel_format) == ("h264", "yuv420p")
+        assert media.audio == ("aac", 2, "stereo")
+    else:
+        assert video["content_type"] == "video/webm"
+        assert (media.pixel_format, media.alpha_mode) == ("yuva420p", "1")
+        assert media.audio is not None
+        assert media.audio[:2] in {("opus", 2), ("libopus", 2)}
+    assert service.leftovers() == []
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_the_matte_is_the_same_with_and_without_refinement(
+    service: Service, tmp_path, url, refine: bool
+) -> None:
+    """Refinement changes colours, never alpha; what is opaque in both is the source's own."""
+    reply = service.cut_out(url(BASE), refine_foreground=refine, video_output_type=OutputType.WEBM.value)
+    media = read(service.download(reply, tmp_path))
+    plain = service.cut_out(url(BASE), refine_foreground=False, video_output_type=OutputType.WEBM.value)
+    other = read(service.download(plain, tmp_path))
+    assert media.alpha is not None
+    assert other.alpha is not None
+    assert np.abs(media.alpha.astype(int) - other.alpha).mean() < 1.0
+
+
+def test_film_rate_and_times_are_exact(service: Service, tmp_path: Path, url) -> None:
+    reply = service.cut_out(url(FILM))
+    path = service.download(reply, tmp_path)
+    media = read(path)
+    assert media.times == tuple(n / NTSC for n in range(30))
+    check_fields(reply.json()["video"], path, media)
+    assert reply.json()["video"]["fps"] == pytest.approx(23.976, abs=1e-3)
+
+
+def test_film_rate_in_webm_is_exact_to_its_millisecond(service: Service, tmp_path: Path, url) -> None:
+    media = read(
+        service.download(service.cut_out(url(FILM), video_output_type=OutputType.WEBM.value), tmp_path)
+    )
+    assert all(abs(time - n / NTSC) <= Fraction(1, 2000) for n, time in enumerate(media.times))
+
+
+def test_odd_sizes(service: Service, tmp_path: Path, url) -> None:
+    """mp4 pads to even by repeating the edge and says so; webm keeps the size."""
+    reply = service.cut_out(url(ODD))
+    media = read(service.download(reply, tmp_path))
+    assert (media.width, media.height) == (132, 76)
+    assert (reply.json()["video"]["width"], reply.json()["video"]["height"]) == (132, 76)
+    reply = service.cut_out(url(ODD), video_output_type=OutputType.WEBM.value)
+    media = read(service.download(reply, tmp_path))
+    assert (media.width, media.height) == (131, 75)
+    assert (reply.json()["video"]["width"], reply.json()["video"]["height"]) == (131, 75)
+    assert media.audio is None
+
+
+def test_the_run_prefix_and_a_data_uri(service: Service, tmp_path: Path, clips_dir: Path, url) -> None:
+    import base64
+
+    url(BASE)
+    source = "data:video/mp4;base64," + base64.b64encode((clips_dir / BASE.name).read_bytes()).decode()
+    reply = service.client.post("/run/fal-ai/birefnet/v2/video", json={"video_url": source})
+    assert len(read(service.download(reply, tmp_path)).times) == 20
+
+
+def test_repeated_runs_give_the_same_bytes(service: Service, tmp_path: Path, url) -> None:
+    first, second = (service.download(service.cut_out(url(BASE)), tmp_path) for _ in range(2))
+    assert first != second
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_downloads_have_ranges_and_heads(service: Service, url) -> None:
+    video = service.cut_out(url(BASE)).json()["video"]
+    head = service.client.head(video["url"])
+    assert head.headers["content-length"] == str(video["file_size"])
+    assert head.headers["content-type"] == "video/mp4"
+    part = service.client.get(video["url"], headers={"Range": "bytes=4-7"})
+    assert (part.status_code, part.content) == (206, b"ftyp")
+    assert part.headers["content-range"] == f"bytes 4-7/{video['file_size']}"
+
+
+def test_openapi_is_served(service: Service) -> None:
+    paths = service.client.get("/openapi.json").json()["paths"]
+    assert "/fal-ai/birefnet/v2/video" in paths

@@ -1,0 +1,82 @@
+"""What dies is made up for: killed replicas, clients that go away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve_app.jobs.sql import SqlJobStore
+from serve_app.jobs.store import Job, JobState
+from tests.cluster.service import MediaServer, Service
+from tests.video.clips import X264, Clip, make
+
+pytestmark = pytest.mark.cluster
+
+LONG = Clip("long.mp4", frames=150, width=160, height=96, options=X264)
+WAIT_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def source(media_server: MediaServer, clips_dir: Path) -> str:
+    make(clips_dir / LONG.name, LONG)
+    return media_server.url(LONG.name)
+
+
+async def until(service: Service, wanted: Callable[[Job], bool]) -> Job:
+    """Wait until the newest job fulfils a condition, as the job table has it."""
+    import asyncio
+
+    store = SqlJobStore(f"sqlite+aiosqlite:///{service.data_dir / 'jobs.sqlite'}")
+    await store.open()
+    deadline = time.monotonic() + WAIT_S
+    try:
+        while time.monotonic() < deadline:
+            jobs = await store.recent(1)
+            if jobs and wanted(jobs[0]):
+                return jobs[0]
+            await asyncio.sleep(0.02)
+    finally:
+        await store.close()
+    raise AssertionError(f"the newest job is {jobs}")
+
+
+@pytest.mark.parametrize("deployment", ["Segmenter-light", "Decoder", "Encoder"])
+async def test_a_killed_replica_costs_nothing_but_time(
+    service: Service, source: str, tmp_path: Path, deployment: str
+) -> None:
+    undisturbed = service.download(service.cut_out(source), tmp_path)
+    replies: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: replies.append(service.cut_out(source)))
+    thread.start()
+    await until(service, lambda job: job.state == JobState.RUNNING and job.progress.frames_done > 0)
+    (pid,) = service.replicas(deployment)
+    os.kill(pid, signal.SIGKILL)
+    thread.join(WAIT_S)
+    disturbed = service.download(replies[0], tmp_path)
+    assert disturbed.read_bytes() == undisturbed.read_bytes()
+    assert service.leftovers() == []
+
+
+async def test_a_client_that_goes_away_cancels_its_job(service: Service, source: str) -> None:
+    def ask() -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"{service.url}/fal-ai/birefnet/v2/video",
+                json={"video_url": source},
+                timeout=httpx.Timeout(30, read=3),
+            )
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    await until(service, lambda job: job.state == JobState.RUNNING)
+    thread.join()
+    job = await until(service, lambda job: job.state.terminal)
+    assert job.state == JobState.CANCELLED
+    assert service.leftovers() == []

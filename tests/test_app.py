@@ -1,0 +1,111 @@
+"""The builder and the profiles: wiring only, nothing heavy imported, nothing misspelt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+from ray.serve.schema import ServeDeploySchema
+
+from serve_app.local import Profile, StartError
+from serve_app.protocols import Variant
+from serve_app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PROFILES = sorted((ROOT / "config").glob("*.yaml"))
+
+
+def test_the_builder_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from serve_app.app import build; from serve_app.settings import Settings; build(Settings());"
+        "print([m for m in ('torch', 'transformers', 'av', 'sqlalchemy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_database_and_the_codecs_stay_where_they_belong() -> None:
+    """The runner plans and calls; it decodes nothing."""
+    code = (
+        "import sys, serve_app.jobs.runner, serve_app.jobs.sql;"
+        "print([m for m in ('torch', 'transformers', 'av') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def unknown_keys(model: type[BaseModel], data: Any, at: str = "") -> list[str]:
+    """Keys that Serve would pass over in silence."""
+    found = []
+    for key, value in data.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            found.append(f"{at}{key}")
+        elif key == "applications":
+            for item in value:
+                found += unknown_keys(_item(model, key), item, f"{at}{key}.")
+    return found
+
+
+def _item(model: type[BaseModel], key: str) -> type[BaseModel]:
+    annotation: Any = model.model_fields[key].annotation
+    return annotation.__args__[0]
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
+def test_profiles_are_strictly_valid(path: Path) -> None:
+    written = yaml.safe_load(path.read_text())
+    ServeDeploySchema.model_validate(written)
+    assert unknown_keys(ServeDeploySchema, written) == []
+    settings = Profile.load(path).settings
+    for variant in Variant:
+        settings.segmenter_for(variant)
+
+
+@pytest.mark.parametrize(
+    ("typo", "where"),
+    [({"applications": [{"nmae": "x"}]}, "applications.nmae"), ({"proxy": "HeadOnly"}, "proxy")],
+)
+def test_a_typo_in_a_profile_shows(typo: dict[str, Any], where: str) -> None:
+    assert unknown_keys(ServeDeploySchema, typo) == [where]
+
+
+def test_a_typo_in_the_arguments_is_refused() -> None:
+    with pytest.raises(ValidationError, match="segmentor"):
+        Settings(segmentor={})
+
+
+def test_the_warm_variant_keeps_a_replica() -> None:
+    settings = Settings(warm=Variant.MATTING)
+    assert settings.segmenter_for(Variant.MATTING).scale.min_replicas == 1
+    assert settings.segmenter_for(Variant.LIGHT).scale.min_replicas == 0
+
+
+def test_the_environment_reaches_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIREFNET_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BIREFNET_FILES__PORT", "9000")
+    settings = Settings()
+    assert settings.data_dir == tmp_path
+    assert settings.files.port == 9000
+
+
+def test_a_file_that_is_no_profile_of_ours_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text("applications: [{name: a, import_path: 'other:app'}]")
+    with pytest.raises(StartError, match="import_path must be"):
+        Profile.load(path)
+
+
+def test_overrides_keep_their_neighbours(tmp_path: Path) -> None:
+    profile = Profile.load(ROOT / "config" / "local.yaml", 8123, files={"port": 9001}, data_dir=tmp_path)
+    assert (profile.port, profile.settings.files.port, profile.settings.files.host) == (
+        8123,
+        9001,
+        "127.0.0.1",
+    )
+    assert profile.settings.database_url.endswith("/jobs.sqlite")
