@@ -8,7 +8,6 @@ Annotations are real objects here, not strings: Serve reads `build`'s to turn `a
 from typing import Any
 
 from ray.serve import Application
-from ray.serve.schema import LoggingConfig
 
 from serve_app.api.ingress import Ingress
 from serve_app.birefnet.variants import VARIANTS
@@ -74,7 +73,6 @@ def _scaled(scale: Scale) -> dict[str, Any]:
     return {
         "max_ongoing_requests": scale.max_ongoing,
         "graceful_shutdown_timeout_s": GRACE_S,
-        "logging_config": LoggingConfig(enable_access_log=False),  # a line per chunk says nothing
         "autoscaling_config": {
             "min_replicas": scale.min_replicas,
             "max_replicas": scale.max_replicas,

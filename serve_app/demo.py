@@ -13,7 +13,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serve_app.local import Profile, free_port, running
+from serve_app.local import Profile, StartError, free_port, running
 from serve_app.protocols import OutputType
 
 ENDPOINT = "/fal-ai/birefnet/v2/video"
@@ -21,7 +21,7 @@ console = Console()
 
 
 def run_demo(clip: Path, out: Path, config: Path) -> None:
-    """Raises StartError when the service cannot start, httpx.HTTPError when a request fails."""
+    """Raises StartError when the service cannot start or refuses the clip."""
     out.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="birefnet-demo-") as data:
@@ -48,10 +48,11 @@ async def _cut_out(profile: Profile, clip: Path, kind: OutputType, out: Path) ->
     """One request over HTTP, its progress on the screen, its output in `out`."""
     source = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
     begun = time.perf_counter()
-    async with httpx.AsyncClient(base_url=profile.url, timeout=None) as client:
+    async with httpx.AsyncClient(base_url=profile.url, timeout=None, trust_env=False) as client:
         request = client.post(ENDPOINT, json={"video_url": source, "video_output_type": kind.value})
         reply = await _watched(asyncio.ensure_future(request), profile, kind)
-        reply.raise_for_status()
+        if reply.status_code != 200:
+            raise StartError(f"the service answered {reply.status_code}: {reply.text}")
         video: dict[str, Any] = reply.json()["video"]
         seconds = time.perf_counter() - begun
         path = out / str(video["file_name"])
@@ -71,6 +72,7 @@ async def _watched(
 
     store = SqlJobStore(profile.settings.database_url)
     await store.open()
+    before = {job.id for job in await store.recent(1)}
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -82,6 +84,8 @@ async def _watched(
             told = ""
             while not request.done():
                 for job in await store.recent(1):
+                    if job.id in before:
+                        continue
                     step = job.progress
                     bar.update(task, completed=step.frames_done, total=step.frames_total or None)
                     if step.message and step.message != told:

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import yaml
+from pydantic import ValidationError
 
 from serve_app.settings import Settings
 
@@ -28,7 +29,6 @@ READY_S = 180.0
 # Read by every Ray process when it starts, so they must be set before Ray is. Metrics pushed every second let a
 # stage that scaled to zero wake in about two seconds instead of sixteen; the proxy is missed sooner.
 RAY_ENVIRONMENT = {
-    "RAY_AUTH_MODE": "disabled",  # a private cluster on loopback; applications have their own keys
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
@@ -48,7 +48,6 @@ class Profile:
     host: str
     port: int
     name: str
-    route_prefix: str
     settings: Settings
 
     @classmethod
@@ -56,24 +55,31 @@ class Profile:
         """Read a file under `config/`; `overrides` are fields of `Settings` (nested ones as dicts)."""
         if not path.is_file():
             raise StartError(f"{path} does not exist: name a profile such as config/local.yaml")
-        written = yaml.safe_load(path.read_text())
-        application = written["applications"][0]
-        if application["import_path"] != "serve_app.app:build":
+        written = yaml.safe_load(path.read_text()) or {}
+        application = next(iter(written.get("applications") or [{}]))
+        if application.get("import_path") != "serve_app.app:build":
             raise StartError(
                 f"{path} is not a profile of this service: its import_path must be serve_app.app:build"
             )
-        arguments = dict(application.get("args") or {})
-        for key, value in overrides.items():
-            merged = {**arguments.get(key, {}), **value} if isinstance(value, dict) else value
-            arguments[key] = merged
+        try:
+            settings = Settings(**(application.get("args") or {}))
+        except ValidationError as error:
+            raise StartError(f"{path} is not a valid profile: {error}") from error
+        for key, value in overrides.items():  # the command line goes before file and environment
+            if isinstance(value, dict):
+                value = getattr(settings, key).model_copy(update=value)
+            settings = settings.model_copy(update={key: value})
         http = written.get("http_options") or {}
         return cls(
             host=http.get("host", "127.0.0.1"),
             port=port or http.get("port", 8000),
-            name=application["name"],
-            route_prefix=application.get("route_prefix", "/"),
-            settings=Settings(**arguments),
+            name=application.get("name", "default"),
+            settings=settings,
         )
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.settings.data_dir / "logs"
 
     @property
     def url(self) -> str:
@@ -88,7 +94,11 @@ def running(profile: Profile) -> Iterator[Profile]:
         if not is_free(port):
             raise StartError(f"port {port} is taken: choose another one (--port, --files-port)")
     store = _object_store_bytes()
-    os.environ.update(RAY_ENVIRONMENT)
+    for key, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    os.environ["RAY_AUTH_MODE"] = (
+        "disabled"  # a private cluster on loopback; applications have their own keys
+    )
     profile.settings.data_dir.mkdir(parents=True, exist_ok=True)
     import ray  # after the environment is set
     from ray import serve
@@ -105,8 +115,21 @@ def running(profile: Profile) -> Iterator[Profile]:
             configure_logging=False,
             _temp_dir=temp,
         )
-        serve.start(proxy_location="HeadOnly", http_options={"host": profile.host, "port": profile.port})
-        serve.run(build(profile.settings), name=profile.name, route_prefix=profile.route_prefix)
+        # Kept where they outlive Ray's temporary directory: an error reply says that the log has more.
+        logging_config = {"logs_dir": str(profile.logs_dir), "enable_access_log": False}
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": profile.host, "port": profile.port},
+            logging_config=logging_config,
+        )
+        try:
+            serve.run(
+                build(profile.settings), name=profile.name, route_prefix="/", logging_config=logging_config
+            )
+        except RuntimeError as error:
+            raise StartError(
+                f"the application did not start: {error} (logs in {profile.logs_dir})"
+            ) from error
         _await_ready(profile.url)
         yield profile
     finally:
@@ -153,7 +176,7 @@ def _await_ready(url: str) -> None:
     deadline = time.monotonic() + READY_S
     while True:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+            if httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200:
                 return
         if time.monotonic() > deadline:
             raise StartError(f"{url} did not answer within {READY_S:g} s")

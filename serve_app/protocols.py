@@ -207,13 +207,18 @@ class EncodeSettings:
     origin: int
     rate: Fraction
     sample_aspect: Fraction
+    mask: bool = False  # the matte as a grey video (white = subject) in the place of the cutout
 
 
 @dataclass(frozen=True, slots=True)
 class PieceRef:
-    """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times."""
+    """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times.
+
+    `mask_name`: the piece of the mask, made of the same matte, when one was asked for.
+    """
 
     name: str
+    mask_name: str | None
     size: int
     frames: int
     first_pts: int
@@ -275,7 +280,7 @@ class Encoder(Protocol):
     """Errors: `EncodingFailed`, `StorageFull`, `WorkTimeout`."""
 
     async def encode(
-        self, cutout: Cutout, settings: EncodeSettings, name: str, limits: CallLimits
+        self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
     ) -> PieceRef: ...
 
     async def join(self, request: JoinRequest, limits: CallLimits) -> MediaFile: ...

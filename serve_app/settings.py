@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from serve_app.protocols import Variant
 
@@ -46,13 +47,15 @@ class SegmenterSettings(_Part):
 
     checkpoint: "embedded", a hub repository, a local directory, or None for the official repository.
     batch: frames per forward pass at 1024² (fewer at larger sizes, in proportion to the pixels).
-    engine: import path of the function that makes the engine; benchmarks put a sleeping one there.
+    engine: import path of the function that makes the engine.
     """
 
     engine: str = "serve_app.stages.cutout:make_engine"
 
     checkpoint: str | None = EMBEDDED
     revision: str = "main"
+    offline: bool = False  # the hub's cache alone, as `birefnet-serve pull` filled it
+    lock: Path | None = None  # commits and digests that are enforced; default: in the data directory
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch: int = Field(8, ge=1)
@@ -73,6 +76,7 @@ class ChunkSettings(_Part):
 class IngressSettings(_Part):
     replicas: int = Field(1, ge=1)
     max_waiting: int = Field(64, ge=1)  # synchronous requests that one replica lets wait
+    max_body_bytes: int = 512 << 20  # a data URI included; the job table cannot hold a gigabyte in one value
 
 
 class RunnerSettings(_Part):
@@ -84,7 +88,7 @@ class RunnerSettings(_Part):
     poll_s: float = Field(0.25, le=0.25)
     capacity_wait_s: float = 1800.0
     work_s: float = 600.0
-    max_object_bytes: int = 1 << 30  # of frames and cutouts in flight, all jobs together
+    max_object_bytes: int = 1 << 30  # narrows a model's window; each job keeps its two chunks all the same
 
 
 class FilesSettings(_Part):
@@ -109,7 +113,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BIREFNET_", env_nested_delimiter="__", extra="forbid")
 
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".birefnet-serve")
-    max_frame_pixels: int = 7680 * 4320
+    max_inline_bytes: int = 64 << 20  # of a sync_mode result; base64 makes a third more of it
+    max_side: int = 8192  # pixels of a source frame, either way
     chunk: ChunkSettings = ChunkSettings()
     ingress: IngressSettings = IngressSettings()
     runner: RunnerSettings = RunnerSettings()
@@ -120,6 +125,18 @@ class Settings(BaseSettings):
     segmenter: SegmenterSettings = SegmenterSettings()
     segmenters: dict[Variant, SegmenterSettings] = Field(default_factory=dict)
     warm: Variant | None = Variant.LIGHT  # this variant keeps a replica when idle
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: Source,
+        env_settings: Source,
+        dotenv_settings: Source,
+        file_secret_settings: Source,
+    ) -> tuple[Source, ...]:
+        """The environment goes before the profile; nothing else is read."""
+        return env_settings, init_settings
 
     @model_validator(mode="after")
     def _absolute(self) -> Settings:
@@ -134,13 +151,15 @@ class Settings(BaseSettings):
     def artifacts_dir(self) -> Path:
         return self.data_dir / "artifacts"
 
-    @property
-    def scratch_dir(self) -> Path:
-        return self.data_dir / "scratch"
-
     def segmenter_for(self, variant: Variant) -> SegmenterSettings:
-        """A variant's own settings, or the common ones; the warm variant never scales to zero."""
-        chosen = self.segmenters.get(variant, self.segmenter)
+        """The common settings with a variant's own over them; the warm variant never scales to zero."""
+        chosen = self.segmenter
+        if variant in self.segmenters:
+            own = self.segmenters[variant].model_dump(exclude_unset=True)
+            scale = chosen.scale.model_copy(update=own.pop("scale", {}))
+            chosen = chosen.model_copy(update={**own, "scale": scale})
+        if chosen.lock is None:
+            chosen = chosen.model_copy(update={"lock": self.data_dir / "checkpoints.lock.json"})
         if variant == self.warm and chosen.scale.min_replicas == 0:
             scale = chosen.scale.model_copy(update={"min_replicas": 1})
             chosen = chosen.model_copy(update={"scale": scale})

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.local import Profile, StartError
 from serve_app.protocols import Variant
 from serve_app.settings import Settings
+from tests.serve_config import unknown_keys
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "config").glob("*.yaml"))
@@ -37,24 +38,6 @@ def test_the_database_and_the_codecs_stay_where_they_belong() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
-
-
-def unknown_keys(model: type[BaseModel], data: Any, at: str = "") -> list[str]:
-    """Keys that Serve would pass over in silence."""
-    found = []
-    for key, value in data.items():
-        field = model.model_fields.get(key)
-        if field is None:
-            found.append(f"{at}{key}")
-        elif key == "applications":
-            for item in value:
-                found += unknown_keys(_item(model, key), item, f"{at}{key}.")
-    return found
-
-
-def _item(model: type[BaseModel], key: str) -> type[BaseModel]:
-    annotation: Any = model.model_fields[key].annotation
-    return annotation.__args__[0]
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
@@ -89,9 +72,30 @@ def test_the_warm_variant_keeps_a_replica() -> None:
 def test_the_environment_reaches_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BIREFNET_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("BIREFNET_FILES__PORT", "9000")
-    settings = Settings()
+    settings = Profile.load(ROOT / "config" / "local.yaml").settings  # whose own port is 8001
     assert settings.data_dir == tmp_path
     assert settings.files.port == 9000
+    assert settings.files.host == "127.0.0.1"
+    flags = Profile.load(ROOT / "config" / "local.yaml", files={"port": 9100}).settings
+    assert flags.files.port == 9100
+
+
+def test_a_variants_settings_lie_over_the_common_ones() -> None:
+    common = {"checkpoint": None, "device": "cuda", "num_gpus": 0.2, "scale": {"max_replicas": 3}}
+    own = {Variant.MATTING: {"num_gpus": 1, "scale": {"max_ongoing": 4}}}
+    settings = Settings(segmenter=common, segmenters=own, warm=None)
+    chosen = settings.segmenter_for(Variant.MATTING)
+    assert (chosen.checkpoint, chosen.device, chosen.num_gpus) == (None, "cuda", 1)
+    assert (chosen.scale.max_replicas, chosen.scale.max_ongoing) == (3, 4)
+    assert settings.segmenter_for(Variant.HEAVY).num_gpus == 0.2
+
+
+def test_a_typo_in_a_profile_is_a_start_error(tmp_path: Path) -> None:
+    path = tmp_path / "typo.yaml"
+    application = {"import_path": "serve_app.app:build", "args": {"chunk": {"max": 1}}}
+    path.write_text(yaml.safe_dump({"applications": [application]}))
+    with pytest.raises(StartError, match="not a valid profile"):
+        Profile.load(path)
 
 
 def test_a_file_that_is_no_profile_of_ours_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from serve_app.api.schema import VideoInput
 from serve_app.errors import DOCS, ServiceError, WireError, to_wire
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 # The vendor's framework declares its enums as literals, and names the error so.
 TYPE_NAMES = {"enum": "literal_error"}

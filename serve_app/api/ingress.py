@@ -15,6 +15,7 @@ from ray import serve
 from serve_app.api.app import make_app
 from serve_app.api.services import Services
 from serve_app.api.urls import FileUrls
+from serve_app.storage.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from serve_app.settings import Settings
@@ -59,9 +60,11 @@ class Ingress:
         await self._store.open()
         self._services = Services(
             store=self._store,
+            artifacts=Artifacts(settings.artifacts_dir),
             hints=HandleHints(runner_handle),
             urls=FileUrls(settings.files.port, settings.files.public_url),
             max_waiting=settings.ingress.max_waiting,
+            max_body_bytes=settings.ingress.max_body_bytes,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,12 @@ from serve_app.api.errors import ModelError, RequestError, parse_input, reply
 from serve_app.api.openapi import body_of
 from serve_app.api.schema import VideoFile, VideoInput, VideoOutput, check_supported
 from serve_app.api.services import Services
+from serve_app.api.urls import data_uri
 from serve_app.errors import FileTooLarge, JobCancelled, ServiceError, TooManyWaiting, to_wire
+from serve_app.jobs.names import outputs_of
 from serve_app.jobs.request import JobResult
 from serve_app.jobs.store import Job, NewJob
+from serve_app.protocols import MediaFile
 
 ENDPOINT = "/fal-ai/birefnet/v2/video"
 FIRST_LOOK_S = 0.02
@@ -61,6 +64,8 @@ class Run:
         check_supported(video)
         with self._place():
             job = await self._run(NewJob(request.state.request_id, video.to_request().as_json()), request)
+        if video.sync_mode and job.result is not None:
+            return await self._answer_inline(job, JobResult.from_json(job.result))
         return self._answer(job, request)
 
     async def _body(self, request: Request) -> bytes:
@@ -95,7 +100,7 @@ class Run:
             await asyncio.shield(inserted)
             self._services.hints.wake()
             return await self._wait(new.id, request)
-        except asyncio.CancelledError:
+        except BaseException:  # gone, or not to be answered: either way nobody waits for the job
             await asyncio.shield(self._spawn(self._abandon(inserted, new.id)))
             raise
 
@@ -109,7 +114,6 @@ class Run:
                 return job
             # Serve cancels the handler of a client that has gone; plain ASGI servers only tell when asked.
             if await request.is_disconnected():
-                await self._cancel(job_id)
                 raise JobCancelled("The client closed the connection.")
             await asyncio.sleep(pause)
             pause = min(pause * GROWTH, LONGEST_LOOK_S)
@@ -135,12 +139,24 @@ class Run:
             return reply(
                 job.error or to_wire(ServiceError(f"The request ended as {job.state} without a reason."))
             )
-        return JSONResponse(self._output(JobResult.from_json(job.result), request))
-
-    def _output(self, result: JobResult, request: Request) -> dict[str, Any]:
-        urls, mask = self._services.urls, result.mask_video
-        output = VideoOutput(
-            video=VideoFile.of(result.video, urls.of(result.video.name, request)),
-            mask_video=VideoFile.of(mask, urls.of(mask.name, request)) if mask else None,
+        return _reply(
+            JobResult.from_json(job.result), lambda file: self._services.urls.of(file.name, request)
         )
-        return output.model_dump(mode="json", exclude_none=True)
+
+    async def _answer_inline(self, job: Job, result: JobResult) -> Response:
+        """The files themselves, as data URIs; afterwards neither they nor the result are kept."""
+        artifacts = self._services.artifacts
+        try:
+            return await asyncio.to_thread(_reply, result, lambda file: data_uri(artifacts, file))
+        finally:
+            await asyncio.to_thread(artifacts.delete_prefix, outputs_of(job.id))
+            await self._services.store.forget_result(job.id)
+
+
+def _reply(result: JobResult, url: Callable[[MediaFile], str]) -> Response:
+    mask = result.mask_video
+    output = VideoOutput(
+        video=VideoFile.of(result.video, url(result.video)),
+        mask_video=VideoFile.of(mask, url(mask)) if mask else None,
+    )
+    return JSONResponse(output.model_dump(mode="json", exclude_none=True))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from serve_app.api.urls import FileUrls
 from serve_app.jobs.store import JobStore
+from serve_app.storage.artifacts import Artifacts
 
 
 class RunnerHints(Protocol):
@@ -21,10 +22,11 @@ class RunnerHints(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The opened job table, the runner's ear, where files are, and how many requests may wait."""
+    """The opened job table, the artifact store, the runner's ear, where files are, and how many requests may wait."""
 
     store: JobStore
+    artifacts: Artifacts
     hints: RunnerHints
     urls: FileUrls
     max_waiting: int = 64
-    max_body_bytes: int = 1 << 30
+    max_body_bytes: int = 512 << 20

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from starlette.requests import Request
+
+from serve_app.protocols import MediaFile
+from serve_app.storage.artifacts import Artifacts
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
@@ -29,3 +33,9 @@ class FileUrls:
         if not _HOST.fullmatch(host):
             host = str((request.scope.get("server") or ("127.0.0.1",))[0])
         return f"{request.url.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def data_uri(artifacts: Artifacts, file: MediaFile) -> str:
+    """The file itself as a URL."""
+    with artifacts.local_path(file.name) as path:
+        return f"data:{file.content_type};base64,{b64encode(path.read_bytes()).decode()}"

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from serve_app.birefnet.configuration import SWIN, BiRefNetConfig
+from serve_app.birefnet.hub import WEIGHTS, LockFile, locate
 from serve_app.birefnet.modeling import BiRefNetForImageSegmentation
 from serve_app.errors import CheckpointMismatch, CheckpointMissing
 
-WEIGHTS = "model.safetensors"
 EMBEDDED_DIR = Path(__file__).parent / "embedded"
 EMBEDDED_SIZE = 256  # the side at which the embedded checkpoint was trained to see a frame
 TRAIN_ONLY = ("decoder.conv_ms_spvn_", "decoder.gdt_convs_pred_")
@@ -35,13 +33,20 @@ class Checkpoint:
     max_size: int | None = None
 
 
-def load(source: str, revision: str = "main", dtype: torch.dtype = torch.float32) -> Checkpoint:
+def load(
+    source: str,
+    revision: str = "main",
+    dtype: torch.dtype = torch.float32,
+    lock: LockFile | None = None,
+    offline: bool = False,
+) -> Checkpoint:
     """Load "embedded", a local directory or a hub repository, strictly, on the CPU, in `dtype`.
 
+    A repository that `lock` names is taken at its locked commit; `offline` reads the hub's cache alone.
     Raises CheckpointMissing (nothing there; says what to do) or CheckpointMismatch (keys, shapes, file).
     """
     embedded = source == "embedded"
-    directory = EMBEDDED_DIR if embedded else _locate(source, revision)
+    directory = EMBEDDED_DIR if embedded else _directory(source) or locate(source, revision, lock, offline)
     shapes = _header(directory / WEIGHTS)
     config = _config(directory, shapes)
     _compare(shapes, config, directory)
@@ -61,22 +66,14 @@ def load(source: str, revision: str = "main", dtype: torch.dtype = torch.float32
     return Checkpoint(name, model.eval(), EMBEDDED_SIZE if embedded else None)
 
 
-def _locate(source: str, revision: str) -> Path:
-    """The directory of a checkpoint; a hub repository is downloaded (or found in the hub's cache)."""
+def _directory(source: str) -> Path | None:
+    """The local directory that `source` names; None when it is a hub repository."""
     directory = Path(source).expanduser()
     if directory.is_dir():
         return directory
     if source.startswith(("/", ".", "~")):
         raise CheckpointMissing(f"checkpoint directory {source} does not exist: correct the profile's path")
-    try:
-        found = snapshot_download(source, revision=revision, allow_patterns=[WEIGHTS, "config.json"])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointMissing(
-            f"checkpoint {source} (revision {revision}) cannot be had from the hub: {str(error).splitlines()[0]}. "
-            "Check the network and the name, or set `checkpoint` in the profile to a directory that holds "
-            f"its {WEIGHTS}, or to `embedded`."
-        ) from error
-    return Path(found)
+    return None
 
 
 def _header(path: Path) -> dict[str, tuple[int, ...]]:
@@ -94,10 +91,13 @@ def _config(directory: Path, shapes: dict[str, tuple[int, ...]]) -> BiRefNetConf
     """Our own `config.json` if there is one, otherwise the published network that has this width."""
     path = directory / "config.json"
     if path.is_file():
-        written = json.loads(path.read_text())
-        if written.get("model_type") == BiRefNetConfig.model_type and "backbone" in written:
-            config: BiRefNetConfig = BiRefNetConfig.from_dict(written)
-            return config
+        try:
+            written = json.loads(path.read_text())
+            if written.get("model_type") == BiRefNetConfig.model_type and "backbone" in written:
+                config: BiRefNetConfig = BiRefNetConfig.from_dict(written)
+                return config
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CheckpointMismatch(f"{path} is not a configuration: {error}") from error
     width = shapes.get("bb.patch_embed.proj.weight", (0,))[0]
     for backbone, shape in SWIN.items():
         if shape.width == width:

@@ -32,8 +32,8 @@ def _box_sum(x: Tensor, radius: int, dim: int) -> Tensor:
     stride = 1
     for factor in _factors(radius):
         length = x.shape[dim] - stride * (factor - 1)
-        total = x.narrow(dim, 0, length).clone()
-        for i in range(1, factor):
+        total = x.narrow(dim, 0, length) + x.narrow(dim, stride, length)
+        for i in range(2, factor):
             total += x.narrow(dim, i * stride, length)
         x, stride = total, stride * factor
     return x

@@ -30,18 +30,18 @@ async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str
     for attempt in range(1, TRIES + 1):
         responses = start()
         try:
-            return await asyncio.wait_for(_result(responses[-1]), limit_s)
+            async with asyncio.timeout(limit_s) as limit:
+                return await responses[-1]
         except asyncio.CancelledError:
             await _cancel(responses)
             raise
-        except TimeoutError as error:
-            await _cancel(responses)
-            raise CapacityTimeout(
-                f"{what} found no free replica within {limit_s:g} s: add capacity (max_replicas, nodes) or raise "
-                "`runner.capacity_wait_s`"
-            ) from error
         except Exception as error:
             await _cancel(responses)
+            if limit.expired():
+                raise CapacityTimeout(
+                    f"{what} found no free replica within {limit_s:g} s: add capacity (max_replicas, nodes) or "
+                    "raise `runner.capacity_wait_s`"
+                ) from error
             if typed(error) is not None or not is_loss(error):
                 logger.warning("%s failed", what, exc_info=error)
                 raise as_service_error(error) from error
@@ -55,16 +55,12 @@ async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str
     ) from lost
 
 
-async def _result(response: DeploymentResponse[Any]) -> Any:
-    return await response
-
-
 async def _cancel(responses: Sequence[DeploymentResponse[Any]]) -> None:
     """Cancel all, and wait until they have ended, so that nothing is written after the clean-up."""
     for response in responses:
         with suppress(Exception):  # one that has failed already raises its failure here
             response.cancel()
-    end = asyncio.ensure_future(_result(responses[-1]))
+    end = asyncio.ensure_future(responses[-1])
     await asyncio.wait([end], timeout=CANCEL_S)
     if not end.cancel() and not end.cancelled():
         end.exception()  # seen: it ended because it was told to

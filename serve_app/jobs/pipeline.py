@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from serve_app.errors import FrameTooLarge, NothingProduced
+from serve_app.errors import FileTooLarge, FrameTooLarge, NothingProduced
 from serve_app.jobs.calls import call
+from serve_app.jobs.names import JobNames
 from serve_app.jobs.plan import ChunkLimits, plan_chunks
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.store import Progress
@@ -38,37 +37,6 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 Report = Callable[[Progress], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class JobNames:
-    """The artifacts of one job. Outputs hold the fencing token: two holders never write the same name."""
-
-    job_id: str
-    token: int
-
-    @property
-    def work(self) -> str:
-        return f"work/{self.job_id}"
-
-    @property
-    def outputs(self) -> str:
-        """Everything that any holder of the job has put out."""
-        return f"outputs/{self.job_id}"
-
-    @property
-    def own_outputs(self) -> str:
-        return f"{self.outputs}/{self.token}"
-
-    @property
-    def source(self) -> str:
-        return f"{self.work}/source"
-
-    def piece(self, number: int) -> str:
-        return f"{self.work}/pieces/{number:06d}"
-
-    def output(self, extension: str) -> str:
-        return f"{self.own_outputs}/output.{extension}"
-
-
 class Pipeline:
     """Runs jobs. Holds no pixels and no encoded bytes: frames pass between the stages by reference."""
 
@@ -91,17 +59,29 @@ class Pipeline:
         pieces = await self._chunks(request, names, index, chunks, window, share, report)
         total = sum(piece.frames for piece in pieces)
         await report(Progress("joining", total, total, "joining the pieces"))
-        video = await self._join(request, names, index, pieces)
-        return JobResult(video=video)
+        video = await self._join(request, names, index, [piece.name for piece in pieces])
+        masks = [piece.mask_name for piece in pieces if piece.mask_name]
+        mask = await self._join(request, names, index, masks, mask=True) if masks else None
+        self._check_inline(request, video, mask)
+        return JobResult(video=video, mask_video=mask)
+
+    def _check_inline(self, request: JobRequest, *files: MediaFile | None) -> None:
+        """`sync_mode` puts the files into the reply, which has its limits."""
+        size, limit = sum(file.file_size for file in files if file), self._settings.max_inline_bytes
+        if request.sync_mode and size > limit:
+            raise FileTooLarge(
+                f"The result has {size} bytes, more than the {limit} that fit into a reply. Leave sync_mode out: the "
+                "reply then carries URLs.",
+                field="sync_mode",
+                context={"max_size": limit},
+            )
 
     async def _stage_source(self, url: str, name: str) -> None:
         """The source as an artifact; one staged by an earlier holder of the job is used again."""
         if await asyncio.to_thread(self._artifacts.exists, name):
             return
-        scratch = self._settings.scratch_dir
-        scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="fetch-") as directory:
-            path = Path(directory) / "source"
+        with self._artifacts.scratch(name) as directory:
+            path = directory / "source"
             await fetch(url, path, FetchLimits(**self._settings.fetch.model_dump()))
             await asyncio.to_thread(self._artifacts.put_file, name, path)
 
@@ -109,12 +89,11 @@ class Pipeline:
         index: Index = await self._call(
             lambda: [self._stages.decoder.probe.remote(source, self._limits)], "indexing the source"
         )
-        pixels = index.layout.width * index.layout.height
-        if pixels > self._settings.max_frame_pixels:
+        limit = self._settings.max_side
+        if max(index.layout.width, index.layout.height) > limit:
             raise FrameTooLarge(
-                f"The video is {index.layout.width}x{index.layout.height}: more than the "
-                f"{self._settings.max_frame_pixels} pixels a frame may have here.",
-                context={"max_pixels": self._settings.max_frame_pixels},
+                f"The video is {index.layout.width}x{index.layout.height}; a side may have {limit} pixels here.",
+                context={"max_height": limit, "max_width": limit},
             )
         return index
 
@@ -152,15 +131,16 @@ class Pipeline:
         return made
 
     async def _join(
-        self, request: JobRequest, names: JobNames, index: Index, pieces: list[PieceRef]
+        self, request: JobRequest, names: JobNames, index: Index, pieces: list[str], mask: bool = False
     ) -> MediaFile:
+        extension = output_format(request.output_type).extension
         order = JoinRequest(
-            pieces=tuple(piece.name for piece in pieces),
+            pieces=tuple(pieces),
             source=names.source,
-            audio=index.audio,
-            settings=encode_settings(request, index),
+            audio=None if mask else index.audio,
+            settings=replace(encode_settings(request, index), mask=mask),
             frame_duration=index.frame_duration,
-            output=names.output(output_format(request.output_type).extension),
+            output=names.output("mask" if mask else "output", extension),
         )
         media: MediaFile = await self._call(
             lambda: [self._stages.encoder.join.remote(order, self._limits)], "joining the pieces"
@@ -197,7 +177,11 @@ class ChunkWork:
         )
         cutout = self.stages.segmenters[request.variant].cut_out.remote(frames, options, self.limits)
         piece = self.stages.encoder.encode.remote(
-            cutout, encode_settings(request, index), self.names.piece(chunk.number), self.limits
+            cutout,
+            encode_settings(request, index),
+            self.names.piece(chunk.number),
+            self.names.mask_piece(chunk.number) if request.output_mask else None,
+            self.limits,
         )
         return [frames, cutout, piece]
 

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import uuid
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,7 +15,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import to_wire
-from serve_app.jobs.pipeline import JobNames, Pipeline
+from serve_app.jobs.names import JobNames
+from serve_app.jobs.pipeline import Pipeline
 from serve_app.jobs.request import JobRequest
 from serve_app.jobs.retry import as_service_error
 from serve_app.jobs.store import Claim, JobStore, Progress
@@ -28,6 +30,8 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 
 STALE_S = 10.0  # a loop that has not turned for so long is dead
 DRAIN_S = 15.0
+BEAT_S = 1.0  # also how soon a cancellation is seen when its hint was lost
+WRITE_TRIES = 5
 
 
 @dataclass(eq=False)
@@ -38,6 +42,10 @@ class Work:
     beat: asyncio.Event = field(default_factory=asyncio.Event)
     cancel_requested: bool = False
     lost: bool = False
+
+    @property
+    def names(self) -> JobNames:
+        return JobNames(self.claim.job.id, self.claim.lease.token)
 
 
 class Runner:
@@ -53,7 +61,9 @@ class Runner:
         self._windows = {variant: Window(_places(settings, variant)) for variant in Variant}
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._woken = asyncio.Event()
-        self._running: dict[str, tuple[Work, asyncio.Task[None]]] = {}
+        self._stopping = False
+        self._running: dict[Work, asyncio.Task[dict[str, object]]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._turned = asyncio.get_running_loop().time()
         self._loop = asyncio.create_task(self._claim_jobs())
 
@@ -61,8 +71,9 @@ class Runner:
         self._woken.set()
 
     def cancel(self, job_id: str) -> None:
-        if job_id in self._running:
-            self._running[job_id][0].beat.set()
+        for work in self._running:
+            if work.claim.job.id == job_id:
+                work.beat.set()
 
     def check(self) -> None:
         """Raise RuntimeError when the loop has died or hangs."""
@@ -73,15 +84,16 @@ class Runner:
 
     async def stop(self) -> None:
         """Stop claiming, cancel what runs, and give the jobs back at once for others to take."""
-        self._loop.cancel()
-        tasks = [task for _, task in self._running.values()]
-        for task in tasks:
+        self._stopping = True
+        self._woken.set()
+        await asyncio.wait([self._loop], timeout=DRAIN_S)
+        for task in self._running.values():
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=DRAIN_S)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=DRAIN_S)
 
     async def _claim_jobs(self) -> None:
-        while True:
+        while not self._stopping:
             free = self._settings.max_jobs - len(self._running)
             if free > 0:
                 try:
@@ -98,51 +110,47 @@ class Runner:
 
     def _start(self, claim: Claim) -> None:
         work = Work(claim)
-        task = asyncio.create_task(self._run(work))
-        self._running[claim.job.id] = (work, task)
+        self._running[work] = asyncio.create_task(self._execute(work))
+        end = asyncio.create_task(self._see_through(work))
+        self._ending.add(end)
+        end.add_done_callback(self._ending.discard)
 
-        def ended(_: asyncio.Task[None]) -> None:
-            self._running.pop(claim.job.id, None)
-            self._woken.set()
-
-        task.add_done_callback(ended)
-
-    async def _run(self, work: Work) -> None:
-        """Run one job to its end in the table. Only a lost lease leaves the end to somebody else."""
-        job, lease = work.claim.job, work.claim.lease
-        names = JobNames(job.id, lease.token)
-        task = asyncio.create_task(self._execute(work, names))
+    async def _see_through(self, work: Work) -> None:
+        """Keep the lease until the job's end is written. Never cancelled: `stop` cancels the work itself."""
+        task = self._running[work]
         beats = asyncio.create_task(self._keep_lease(work, task))
         try:
             await asyncio.wait([task])
-        except asyncio.CancelledError:  # this replica is being stopped
-            task.cancel()
-            await asyncio.wait([task])
-            beats.cancel()
-            await self._store.release(lease)
-            logger.info("job %s given back", job.id)
-            return
+            await self._end(work, task)
+        except Exception:
+            logger.exception(
+                "the end of job %s could not be written; its lease will expire", work.claim.job.id
+            )
         finally:
             beats.cancel()
-        if work.lost:
-            logger.warning("job %s was taken over by another runner", job.id)
-            return
-        await self._record(work, names, task)
+            del self._running[work]
+            self._woken.set()
 
-    async def _execute(self, work: Work, names: JobNames) -> dict[str, object]:
+    async def _execute(self, work: Work) -> dict[str, object]:
         claim = work.claim
         if claim.job.cancel_requested:
             work.cancel_requested = True
             raise asyncio.CancelledError
+        if claim.lease.token > 1:  # what an earlier holder had put out never became a result
+            await self._delete(work.names.outputs)
         request = JobRequest.from_json(claim.input)
 
         async def report(progress: Progress) -> None:
-            logger.info("job %s: %s %s", claim.job.id, progress.stage, progress.message)
-            await self._store.progress(claim.lease, progress)
+            done = f"{progress.frames_done}/{progress.frames_total}" if progress.frames_total else ""
+            logger.info("job %s: %s %s %s", claim.job.id, progress.stage, done, progress.message)
+            try:
+                await self._store.progress(claim.lease, progress)
+            except Exception:
+                logger.exception("the progress of job %s could not be written", claim.job.id)
 
         window = self._windows[request.variant]
         async with window.share(claim.job.priority, claim.job.created_at) as share:
-            result = await self._pipeline.run(request, names, window, share, report)
+            result = await self._pipeline.run(request, work.names, window, share, report)
         return result.as_json()
 
     async def _keep_lease(self, work: Work, task: asyncio.Task[dict[str, object]]) -> None:
@@ -150,44 +158,64 @@ class Runner:
         lease_s = self._settings.lease_s
         clock = asyncio.get_running_loop().time
         renewed = clock()
-        while True:
+        while not work.lost:
             with suppress(TimeoutError):
-                await asyncio.wait_for(work.beat.wait(), lease_s / 3)
+                await asyncio.wait_for(work.beat.wait(), min(BEAT_S, lease_s / 3))
             work.beat.clear()
             try:
                 answer = await self._store.heartbeat(work.claim.lease, lease_s)
             except Exception:
                 logger.exception("the lease of job %s could not be renewed", work.claim.job.id)
-                if clock() - renewed < lease_s:
-                    continue
-                work.lost = True
+                work.lost = clock() - renewed >= lease_s
             else:
                 renewed = clock()
                 work.lost = not answer.held
-                work.cancel_requested = answer.cancel_requested
+                if answer.cancel_requested and not task.done():
+                    work.cancel_requested = True
             if work.lost or work.cancel_requested:
                 task.cancel()
-                return
 
-    async def _record(self, work: Work, names: JobNames, task: asyncio.Task[dict[str, object]]) -> None:
-        """Clean up, then write the end, so that nothing is left behind once a client sees it."""
-        lease = work.claim.lease
-        await asyncio.to_thread(self._artifacts.delete_prefix, names.work)
-        failure: BaseException | None = None
-        if not task.cancelled():
-            failure = task.exception()
+    async def _end(self, work: Work, task: asyncio.Task[dict[str, object]]) -> None:
+        """Clean up, then write the end, so that nothing is left behind once a client sees it.
+
+        Everything but this holder's own outputs belongs to whoever has the lease, so the lease is renewed first.
+        """
+        lease, names = work.claim.lease, work.names
+        if work.lost or not (await self._store.heartbeat(lease, self._settings.lease_s)).held:
+            logger.warning("job %s was taken over by another runner", lease.job_id)
+            await self._delete(names.own_outputs)
+            return
+        if task.cancelled() and not work.cancel_requested:
+            await self._written(lambda: self._store.release(lease))
+            logger.info("job %s given back", lease.job_id)
+            return
+        await self._delete(names.work)
+        failure = None if task.cancelled() else task.exception()
         if task.cancelled() or failure is not None:
-            await asyncio.to_thread(self._artifacts.delete_prefix, names.outputs)
+            await self._delete(names.outputs)
         if task.cancelled():
-            await self._store.cancelled(lease)
+            await self._written(lambda: self._store.cancelled(lease))
         elif failure is None:
-            if not await self._store.complete(lease, task.result()):
-                # The lease was lost in the last moment: the job's new holder writes under its own token.
-                await asyncio.to_thread(self._artifacts.delete_prefix, names.own_outputs)
+            await self._written(lambda: self._store.complete(lease, task.result()))
         else:
             error = as_service_error(failure)
             logger.warning("job %s failed: %s", lease.job_id, error, exc_info=failure)
-            await self._store.fail(lease, to_wire(error))
+            await self._written(lambda: self._store.fail(lease, to_wire(error)))
+
+    async def _written(self, write: Callable[[], Awaitable[bool]]) -> None:
+        """A terminal write, tried again: losing it would mean computing the whole job once more."""
+        for left in reversed(range(WRITE_TRIES)):
+            try:
+                await write()
+                return
+            except Exception:
+                if not left:
+                    raise
+                logger.exception("the job table cannot be written; trying again")
+                await asyncio.sleep(0.5)
+
+    async def _delete(self, prefix: str) -> None:
+        await asyncio.to_thread(self._artifacts.delete_prefix, prefix)
 
 
 def _places(settings: Settings, variant: Variant) -> int:

@@ -115,6 +115,11 @@ class SqlJobStore:
     async def release(self, lease: Lease) -> bool:
         return await self._write(lease, {"state": JobState.QUEUED.value, "owner": None, "expires_at": None})
 
+    async def forget_result(self, job_id: str) -> None:
+        statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value)
+        async with self._engine.begin() as connection:
+            await connection.execute(statement.values(result=None))
+
     async def request_cancel(self, job_id: str) -> CancelOutcome:
         def change(condition: ColumnElement[bool]) -> Update:
             return update(jobs).where(jobs.c.id == job_id, condition)
@@ -122,7 +127,7 @@ class SqlJobStore:
         # A token above 0: a runner has had the job and may have left files, so a runner has to end it.
         untouched = and_(jobs.c.state == JobState.QUEUED.value, jobs.c.token == 0)
         alive = jobs.c.state.in_((JobState.QUEUED.value, JobState.RUNNING.value))
-        end = {"state": JobState.CANCELLED.value, "finished_at": now(), "error": _cancelled()}
+        end = {"state": JobState.CANCELLED.value, "finished_at": now(), "error": _cancelled(), "input": {}}
         async with self._engine.begin() as connection:
             if await _changes(connection, change(untouched).values(cancel_requested=true(), **end)):
                 return CancelOutcome.CANCELLED
@@ -143,7 +148,14 @@ class SqlJobStore:
         return {state: found.get(state.value, 0) for state in JobState}
 
     async def _finish(self, lease: Lease, state: JobState, **values: Any) -> bool:
-        end = {"state": state.value, "finished_at": now(), "owner": None, "expires_at": None}
+        # The input has served its purpose, and may hold a whole video as a data URI.
+        end: dict[str, Any] = {
+            "state": state.value,
+            "finished_at": now(),
+            "owner": None,
+            "expires_at": None,
+            "input": {},
+        }
         return await self._write(lease, end | values)
 
     async def _write(self, lease: Lease, values: Mapping[str, Any]) -> bool:

@@ -148,6 +148,9 @@ class JobStore(Protocol):
     async def release(self, lease: Lease) -> bool:
         """Give the job back at once: QUEUED in its old place, token kept so that this lease is stale."""
 
+    async def forget_result(self, job_id: str) -> None:
+        """Drop the result of a job that is over: it was given out and is not kept."""
+
     async def request_cancel(self, job_id: str) -> CancelOutcome:
         """A job no runner has touched ends at once; any other that is not over is flagged for its runner."""
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from serve_app.birefnet.checkpoints import Checkpoint, load
 from serve_app.birefnet.foreground import estimate_foreground, estimate_where_seen
+from serve_app.birefnet.hub import LockFile
 from serve_app.birefnet.images import to_matte, to_network
 from serve_app.birefnet.variants import VARIANTS
 from serve_app.errors import CheckpointError, InferenceFailed, JobCancelled
@@ -133,5 +134,11 @@ def make_engine(variant: Variant, settings: SegmenterSettings) -> CutoutEngine:
             "use a node with a GPU, or set `device: cpu`"
         )
     dtype: torch.dtype = getattr(torch, settings.dtype)
-    checkpoint = load(settings.checkpoint or VARIANTS[variant].repository, settings.revision, dtype)
+    checkpoint = load(
+        settings.checkpoint or VARIANTS[variant].repository,
+        settings.revision,
+        dtype,
+        LockFile(settings.lock) if settings.lock else None,
+        settings.offline,
+    )
     return CutoutEngine(checkpoint, settings.device, dtype, settings.batch, settings.threads)

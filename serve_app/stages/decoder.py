@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ray import serve
 
+from serve_app import protocols
 from serve_app.protocols import CallLimits, Chunk, Frames, Index, IndexBrief
 from serve_app.settings import Settings
 from serve_app.stages.work import WorkBench
@@ -41,31 +42,29 @@ class DecoderPool:
     def __init__(self) -> None:
         self._idle: list[_Idle] = []
 
-    def take(self, source: str, chunk: Chunk, make: Callable[[], ChunkDecoder]) -> ChunkDecoder:
+    def take(self, source: str, chunk: Chunk) -> ChunkDecoder | None:
+        """A decoder of `source` that stands at the chunk's start, if there is one."""
         for idle in self._idle:
             if (idle.source, idle.next_start) == (source, chunk.start):
                 self._idle.remove(idle)
                 return idle.decoder
-        return make()
+        return None
 
-    def give(self, source: str, chunk: Chunk, decoder: ChunkDecoder) -> None:
-        if chunk.stop is None:
-            decoder.close()
-            return
-        self._idle.append(_Idle(source, chunk.stop, decoder))
+    def give(self, source: str, next_start: int, decoder: ChunkDecoder) -> None:
+        self._idle.append(_Idle(source, next_start, decoder))
         self.close_idle(keep=MAX_IDLE)
 
     def close_idle(self, keep: int = 0, age_s: float = 0.0) -> None:
         """Close all but the `keep` youngest, of those that have waited for `age_s` or longer."""
         limit = time.monotonic() - age_s
-        for idle in self._idle[: len(self._idle) - keep]:
+        for idle in self._idle[: max(0, len(self._idle) - keep)]:
             if idle.since <= limit:
                 self._idle.remove(idle)
                 idle.decoder.close()
 
 
 @serve.deployment
-class Decoder:
+class Decoder(protocols.Decoder):
     """Thin shell around `serve_app.video`: artifacts in, arrays out."""
 
     def __init__(self, settings: Settings) -> None:
@@ -79,7 +78,7 @@ class Decoder:
 
         def work(cancelled: Callable[[], bool]) -> Index:
             with self._artifacts.local_path(source) as path:
-                return probe(path)
+                return probe(path, cancelled)
 
         return await self._bench.run(work, limits)
 
@@ -87,12 +86,21 @@ class Decoder:
         from serve_app.video.decode import ChunkDecoder
 
         with self._artifacts.local_path(source) as path:
-            decoder = self._pool.take(source, chunk, lambda: ChunkDecoder(path, index, self._threads))
-            try:
-                frames = await self._bench.run(lambda cancelled: decoder.decode(chunk, cancelled), limits)
-            except BaseException:
-                decoder.close()
-                raise
-        self._pool.give(source, chunk, decoder)
-        asyncio.get_running_loop().call_later(IDLE_S, self._pool.close_idle, 0, IDLE_S)
+            kept = self._pool.take(source, chunk)
+
+            def work(cancelled: Callable[[], bool]) -> tuple[ChunkDecoder, Frames]:
+                decoder = kept or ChunkDecoder(path, index, self._threads)
+                try:
+                    frames = decoder.decode(chunk, cancelled)
+                except BaseException:
+                    decoder.close()
+                    raise
+                if chunk.stop is None:
+                    decoder.close()
+                return decoder, frames
+
+            decoder, frames = await self._bench.run(work, limits)
+        if chunk.stop is not None:
+            self._pool.give(source, chunk.stop, decoder)
+            asyncio.get_running_loop().call_later(IDLE_S, self._pool.close_idle, 0, IDLE_S)
         return frames

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ray import serve
 
+from serve_app import protocols
 from serve_app.errors import StorageFull
 from serve_app.protocols import (
     CallLimits,
@@ -28,31 +28,35 @@ SPARE_BYTES = 64 << 20  # beyond what a join will write: audio, index, neighbour
 
 
 @serve.deployment
-class Encoder:
+class Encoder(protocols.Encoder):
     """Thin shell around `serve_app.video`: arrays in, artifacts out."""
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.encoder.threads
         self._artifacts = Artifacts(settings.artifacts_dir)
-        self._scratch_root = settings.scratch_dir
         self._bench = WorkBench(settings.encoder.scale.max_ongoing, "encoding")
 
     async def encode(
-        self, cutout: Cutout, settings: EncodeSettings, name: str, limits: CallLimits
+        self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
     ) -> PieceRef:
-        """Write the cutout as the piece `name`; writing it twice leaves the same bytes."""
+        """Write the cutout as the piece `name`, and its matte as `mask_name`; twice leaves the same bytes."""
         from serve_app.video.encode import encode_piece  # PyAV: in this replica alone
 
         def work(cancelled: Callable[[], bool]) -> PieceRef:
             started = time.perf_counter()
             if not len(cutout.colour):  # nothing could be decoded in this range: no piece
-                return PieceRef(name, 0, 0, 0, 0, "", cutout.provenance, (cutout.seconds, 0.0))
-            with self._scratch(cutout.matte.nbytes) as directory:
+                return PieceRef(name, mask_name, 0, 0, 0, 0, "", cutout.provenance, (cutout.seconds, 0.0))
+            with self._scratch(name, cutout.matte.nbytes) as directory:
                 path = directory / "piece"
+                if mask_name:
+                    mask = replace(settings, mask=True)
+                    encode_piece(cutout, mask, path, cancelled, self._threads)
+                    self._artifacts.put_file(mask_name, path)
                 made = encode_piece(cutout, settings, path, cancelled, self._threads)
                 self._artifacts.put_file(name, path)
             return PieceRef(
                 name=name,
+                mask_name=mask_name,
                 size=made.size,
                 frames=made.frames,
                 first_pts=made.first_pts,
@@ -70,9 +74,12 @@ class Encoder:
 
         def work(cancelled: Callable[[], bool]) -> MediaFile:
             size = sum(self._artifacts.size(name) for name in request.pieces)
-            with self._scratch(size) as directory, self._artifacts.local_path(request.source) as source:
+            with (
+                self._scratch(request.source, size) as directory,
+                self._artifacts.local_path(request.source) as source,
+            ):
                 path = directory / "output"
-                media = join_pieces(self._pieces(request.pieces), request, source, path, cancelled)
+                media = join_pieces(lambda: self._pieces(request.pieces), request, source, path, cancelled)
                 # The name belongs to one holder of the job, so what lies there came from an earlier try.
                 with suppress(FileExistsError):
                     self._artifacts.put_file(request.output, path, final=True)
@@ -87,14 +94,13 @@ class Encoder:
                 yield path
 
     @contextmanager
-    def _scratch(self, need: int) -> Iterator[Path]:
-        """A directory for half-made files, gone afterwards. Raises StorageFull when `need` bytes do not fit."""
-        self._scratch_root.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self._scratch_root).free
+    def _scratch(self, beside: str, need: int) -> Iterator[Path]:
+        """A directory for half-made files. Raises StorageFull when `need` bytes do not fit."""
+        free = self._artifacts.free_bytes()
         if free < need + SPARE_BYTES:
             raise StorageFull(
-                f"writing needs {(need + SPARE_BYTES) >> 20} MiB in {self._scratch_root}, {free >> 20} MiB are "
+                f"writing needs {(need + SPARE_BYTES) >> 20} MiB in {self._artifacts.root}, {free >> 20} MiB are "
                 "free: make room, or set `data_dir` to a larger disk"
             )
-        with tempfile.TemporaryDirectory(dir=self._scratch_root, prefix="encode-") as directory:
-            yield Path(directory)
+        with self._artifacts.scratch(beside) as directory:
+            yield directory

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ray import serve
 
+from serve_app import protocols
 from serve_app.errors import CheckpointError
 from serve_app.protocols import CallLimits, CutOptions, Cutout, Frames, Variant
 from serve_app.settings import SegmenterSettings
@@ -34,7 +35,7 @@ def make_engine(variant: Variant, settings: SegmenterSettings) -> Engine:
 
 
 @serve.deployment
-class Segmenter:
+class Segmenter(protocols.Segmenter):
     """Loads its network beside the constructor, so that a checkpoint that cannot be had fails the job that
     wanted it, with the remedy in the message, and not the deployment. The next call tries again.
     """
@@ -54,7 +55,11 @@ class Segmenter:
         loading = self._engine
         try:
             return await asyncio.shield(asyncio.wrap_future(loading))
-        except CheckpointError:
+        except Exception as error:
             if self._engine is loading:
                 self._engine = self._loader.submit(make_engine, self._variant, self._settings)
-            raise
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(
+                f"the network of {self._variant.value} could not be set up: {error}"
+            ) from error

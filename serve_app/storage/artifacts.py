@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,6 +70,25 @@ class Artifacts:
         if not path.is_file():
             raise FileNotFoundError(errno.ENOENT, "no such artifact", name)
         yield path
+
+    @contextmanager
+    def scratch(self, beside: str) -> Iterator[Path]:
+        """A directory for half-made files next to the artifact `beside`, gone afterwards.
+
+        It lies under the same prefix, so that it goes with a job whose process was killed. A late `put_file` out
+        of a directory that was deleted meanwhile fails instead of bringing the prefix back.
+        """
+        parent = (self.root / check_name(beside)).parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=parent, prefix="scratch-", ignore_cleanup_errors=True
+        ) as directory:
+            yield Path(directory)
+
+    def free_bytes(self) -> int:
+        """Room left where the artifacts lie."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.root).free
 
     def exists(self, name: str) -> bool:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from serve_app.errors import JobCancelled
 from serve_app.protocols import AudioInfo, Index, IndexBrief, Ticks
 
 from .decode import FrameReader
@@ -29,19 +31,23 @@ _DECLARING = ("matroska,webm", "avi", "flv")  # formats whose header declares a 
 _TORN = ("mpegts", "mpeg")  # recordings: cut anywhere, packets with lost parts are part of the trade
 
 
-def probe(path: Path) -> Index:
-    """What a source holds. Raises `UnsupportedVideo` saying what is wrong: no video, truncated, damaged."""
+def probe(path: Path, cancelled: Callable[[], bool] = lambda: False) -> Index:
+    """What a source holds. Raises `UnsupportedVideo` saying what is wrong: no video, truncated, damaged.
+
+    Raises `JobCancelled` when `cancelled()` turns true; it is asked per packet, or per frame where the source
+    has to be decoded.
+    """
     with opened(path) as container:
         stream = video_stream(container)
         audio = audio_stream(container)
-        survey = _Survey(container, stream, audio)
+        survey = _Survey(container, stream, audio, cancelled)
         codec, rotation = codec_name(stream), _clockwise(survey.frame.rotation)
         layout = layout_of(survey.frame, codec, rotation)
         time_base = _time_base(stream)
         sequential = survey.sequential
         pts = survey.pts
         if sequential:
-            pts = _decoded_pts(path, IndexBrief(layout, rotation, time_base, True))
+            pts = _decoded_pts(path, IndexBrief(layout, rotation, time_base, True), cancelled)
         rate = _rate(stream, pts, time_base)
         first = int(pts[0])
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -64,7 +70,14 @@ def probe(path: Path) -> Index:
 class _Survey:
     """The pass itself. `frame`: the first that could be decoded; `audio_start`: second of the first sample."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, audio: AudioStream | None) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        audio: AudioStream | None,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._cancelled = cancelled
         self._container, self._stream, self._audio = container, stream, audio
         self.audio_start: Fraction | None = None
         self._decoder = decoder_of(stream, threads=1)
@@ -98,6 +111,7 @@ class _Survey:
     def _pass(self) -> None:
         try:
             for packet in self._container.demux():
+                _stop_if(self._cancelled)
                 if not packet.size:
                     continue
                 time = packet.pts if packet.pts is not None else packet.dts
@@ -151,11 +165,17 @@ def _try_decode(decoder: VideoCodecContext, packet: Packet[Any] | None) -> Video
         return None  # the lead-in of a recording; `_Survey` complains when nothing follows
 
 
-def _decoded_pts(path: Path, brief: IndexBrief) -> Ticks:
+def _stop_if(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise JobCancelled("The job was cancelled while its source was being indexed.")
+
+
+def _decoded_pts(path: Path, brief: IndexBrief, cancelled: Callable[[], bool]) -> Ticks:
     """The times of all frames where the packets do not tell: the whole source is decoded for them."""
     times = array("q")
     with closing(FrameReader(path, brief, threads=1)) as reader:
         while (timed := reader.next()) is not None:
+            _stop_if(cancelled)
             times.append(timed[0])
     return np.array(times, np.int64)
 

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from serve_app.jobs.sql import SqlJobStore
-from tests.api.bench import Bench
+from serve_app.storage.artifacts import Artifacts
+from tests.api.desk import Bench
 
 
 @pytest_asyncio.fixture
@@ -21,5 +22,10 @@ async def store(tmp_path: Path) -> AsyncIterator[SqlJobStore]:
 
 
 @pytest.fixture
-def bench(store: SqlJobStore) -> Bench:
-    return Bench(store)
+def artifacts(tmp_path: Path) -> Artifacts:
+    return Artifacts(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def bench(store: SqlJobStore, artifacts: Artifacts) -> Bench:
+    return Bench(store, artifacts)

@@ -10,7 +10,8 @@ import pytest
 
 from serve_app.jobs.sql import SqlJobStore
 from serve_app.jobs.store import Claim
-from tests.api.bench import INPUT, PATH, Bench
+from serve_app.storage.artifacts import Artifacts
+from tests.api.desk import INPUT, PATH, Bench
 
 
 async def test_validation_errors(bench: Bench) -> None:
@@ -36,8 +37,8 @@ async def test_validation_errors(bench: Bench) -> None:
     assert await bench.store.recent(1) == []
 
 
-async def test_a_body_that_is_too_large(store: SqlJobStore) -> None:
-    bench = Bench(store, max_body_bytes=1000)
+async def test_a_body_that_is_too_large(store: SqlJobStore, artifacts: Artifacts) -> None:
+    bench = Bench(store, artifacts, max_body_bytes=1000)
     async with bench.client() as client:
         reply = await client.post(PATH, json={"video_url": "data:," + "x" * 1000})
     (item,) = reply.json()["detail"]

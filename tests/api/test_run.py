@@ -15,7 +15,8 @@ from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql import SqlJobStore
 from serve_app.jobs.store import Claim
 from serve_app.protocols import OutputType, Variant
-from tests.api.bench import INPUT, MEDIA, PATH, Bench
+from serve_app.storage.artifacts import Artifacts
+from tests.api.desk import INPUT, MEDIA, PATH, Bench
 
 
 @pytest.mark.parametrize("path", [PATH, "/run" + PATH])
@@ -73,9 +74,9 @@ async def test_the_content_type_does_not_matter(bench: Bench, content_type: str 
     ],
 )
 async def test_urls_lead_where_the_client_came_from(
-    store: SqlJobStore, base: str, public: str | None, url: str
+    store: SqlJobStore, artifacts: Artifacts, base: str, public: str | None, url: str
 ) -> None:
-    bench = Bench(store, urls=FileUrls(8001, public))
+    bench = Bench(store, artifacts, urls=FileUrls(8001, public))
     async with bench.runner(), bench.client(base_url=base) as client:
         reply = await client.post(PATH, json=INPUT)
     assert reply.json()["video"]["url"] == f"{url}/files/outputs/ab12/output.mp4"

@@ -9,8 +9,9 @@ import pytest
 
 from serve_app.jobs.sql import SqlJobStore
 from serve_app.jobs.store import Claim, JobState
+from serve_app.storage.artifacts import Artifacts
 from serve_app.storage.serving import HttpServer
-from tests.api.bench import INPUT, PATH, Bench, only_job, until
+from tests.api.desk import INPUT, PATH, Bench, only_job, until
 
 
 async def test_a_job_cancelled_from_elsewhere(bench: Bench) -> None:
@@ -23,8 +24,8 @@ async def test_a_job_cancelled_from_elsewhere(bench: Bench) -> None:
     assert reply.json() == {"detail": "Request was cancelled", "error_type": "client_cancelled"}
 
 
-async def test_only_so_many_may_wait(store: SqlJobStore) -> None:
-    bench = Bench(store, max_waiting=2)
+async def test_only_so_many_may_wait(store: SqlJobStore, artifacts: Artifacts) -> None:
+    bench = Bench(store, artifacts, max_waiting=2)
     async with bench.client() as client:
         waiting = [asyncio.create_task(client.post(PATH, json=INPUT)) for _ in range(2)]
 

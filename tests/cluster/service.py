@@ -32,7 +32,7 @@ class Service:
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=self.url, timeout=JOB_S)
+        self.client = httpx.Client(base_url=self.url, timeout=JOB_S, trust_env=False)
 
     @classmethod
     def start(cls, data_dir: Path, config: Path = ROOT / "config" / "local.yaml") -> Service:
@@ -71,8 +71,8 @@ class Service:
         return [pid for pid in descendants(self.process.pid) if title.match(command_of(pid))]
 
     def leftovers(self) -> list[str]:
-        """Files in the data directory besides the job table and finished outputs."""
-        kept = ("jobs.sqlite", "artifacts/outputs/")
+        """Files in the data directory besides the job table, logs and finished outputs."""
+        kept = ("jobs.sqlite", "logs/", "artifacts/outputs/")
         files = (
             path.relative_to(self.data_dir).as_posix() for path in self.data_dir.rglob("*") if path.is_file()
         )

@@ -21,7 +21,10 @@ from serve_app.local import free_port
 from tests.cluster.service import ENDPOINT, JOB_S, ROOT, MediaServer, descendants, is_running
 from tests.video.clips import X264, Clip, make
 
-pytestmark = pytest.mark.cluster
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(shutil.which("curl") is None, reason="the documented request is one of curl"),
+]
 
 BIN = Path(sys.executable).parent
 CLIP = Clip("deploy.mp4", frames=12, options=X264)

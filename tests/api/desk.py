@@ -18,6 +18,7 @@ from serve_app.jobs.request import JobResult
 from serve_app.jobs.sql import SqlJobStore
 from serve_app.jobs.store import Claim, Job
 from serve_app.protocols import MediaFile
+from serve_app.storage.artifacts import Artifacts
 
 PATH = "/fal-ai/birefnet/v2/video"
 INPUT = {"video_url": "http://host.example/v.mp4"}
@@ -47,11 +48,12 @@ async def complete(store: SqlJobStore, claim: Claim) -> object:
 class Bench:
     """An application with its table, and clients for it."""
 
-    def __init__(self, store: SqlJobStore, **options: Any) -> None:
+    def __init__(self, store: SqlJobStore, artifacts: Artifacts, **options: Any) -> None:
         self.store = store
+        self.artifacts = artifacts
         self.hints = Hints()
         options = {"urls": FileUrls(8001)} | options
-        self.app: FastAPI = make_app(Services(store, self.hints, **options))
+        self.app: FastAPI = make_app(Services(store, artifacts, self.hints, **options))
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
