@@ -41,6 +41,7 @@ test-fast: setup
 bench: setup
 	$(BIN)/python -m benchmarks.network
 	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.dials
 
 train: setup
 	$(BIN)/pip install --quiet --editable '.[train]'

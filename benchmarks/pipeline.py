@@ -115,7 +115,9 @@ def stages(clip: Path, profile: Profile, request: JobRequest, directory: Path) -
     order = JoinRequest(
         tuple(p.name for p in pieces), "", index.audio, written, index.frame_duration, "output.mp4"
     )
-    _, joining = timed(own_cpu, lambda: join_pieces(pieces, order, clip, directory / "joined", lambda: False))
+    _, joining = timed(
+        own_cpu, lambda: join_pieces(lambda: pieces, order, clip, directory / "joined", lambda: False)
+    )
     return {
         "index": probing,
         "decode": decoding,
@@ -169,11 +171,11 @@ def whole_job(clip: Path, profile: Profile, request: JobRequest) -> tuple[Cost, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--type", choices=["mp4", "webm"], default="mp4")
+    parser.add_argument("--type", choices=["mp4", "webm", "mov", "gif"], default="mp4")
     parser.add_argument("--no-refine", action="store_true")
     parser.add_argument("--json", action="store_true", help="figures as one JSON object")
     given = parser.parse_args()
-    kind = {"mp4": OutputType.MP4, "webm": OutputType.WEBM}[given.type]
+    kind = OutputType[given.type.upper()]
     request = JobRequest("", output_type=kind, refine_foreground=not given.no_refine)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)

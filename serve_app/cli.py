@@ -1,9 +1,10 @@
-"""Command line: `birefnet-serve up`, `birefnet-serve demo`."""
+"""Command line: `birefnet-serve up`, `demo`, `remove`, `pull`."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,29 @@ import typer
 from rich.console import Console
 
 from serve_app import __version__
+from serve_app.client import RequestFailed
 from serve_app.local import Profile, StartError, free_port, is_free, running
+from serve_app.protocols import OutputType, Quality, Variant, WriteMode
+from serve_app.settings import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 errors = Console(stderr=True)
 
 Config = Annotated[Path, typer.Option(help="Profile: a Serve config such as config/local.yaml.")]
 DataDir = Annotated[Path | None, typer.Option(help="Job table and artifacts (default: the profile's).")]
+
+
+class Kind(StrEnum):
+    """Output types as short words."""
+
+    mp4 = "mp4"
+    webm = "webm"
+    mov = "mov"
+    gif = "gif"
+
+    @property
+    def output_type(self) -> OutputType:
+        return OutputType[self.name.upper()]
 
 
 @app.callback()
@@ -85,6 +102,78 @@ def demo(
     except StartError as error:
         errors.print(f"cannot start: {error}")
         raise typer.Exit(2) from error
+    except RequestFailed as error:
+        errors.print(f"failed: {error}")
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def remove(
+    sources: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Video files or http(s) URLs.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="A file (one input) or a directory.")
+    ] = None,
+    model: Annotated[Variant, typer.Option(help="Which network.")] = Variant.LIGHT,
+    kind: Annotated[Kind, typer.Option("--type", help="What to write.")] = Kind.webm,
+    quality: Annotated[Quality, typer.Option(help="Of the encoding.")] = Quality.HIGH,
+    write_mode: Annotated[WriteMode, typer.Option(help="Encoder effort.")] = WriteMode.BALANCED,
+    mask: Annotated[bool, typer.Option("--mask", help="Write the mask as well.")] = False,
+    resolution: Annotated[str, typer.Option(help="Operating resolution.")] = "1024x1024",
+    no_refine: Annotated[bool, typer.Option("--no-refine", help="Leave the subject's edge colours.")] = False,
+    server: Annotated[
+        str | None, typer.Option(help="URL of a running service; without it one is started.")
+    ] = None,
+    config: Config = Path("config/local.yaml"),
+) -> None:
+    """Remove the background of videos. Exit status: 0 all done, 1 some failed, 2 could not start."""
+    from serve_app.remove import remove as run
+
+    fields = {
+        "model": model.value,
+        "video_output_type": kind.output_type.value,
+        "video_quality": quality.value,
+        "video_write_mode": write_mode.value,
+        "output_mask": mask,
+        "operating_resolution": resolution,
+        "refine_foreground": not no_refine,
+    }
+    try:
+        failed = run(sources, out, fields, server, config)
+    except StartError as error:
+        errors.print(f"cannot start: {error}")
+        raise typer.Exit(2) from error
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def pull(config: Annotated[Path, typer.Option(help="Profile whose checkpoints to fetch.")]) -> None:
+    """Download a profile's checkpoints and lock their commits and digests. Exit status 1 when one cannot be had."""
+    from serve_app.birefnet.hub import LockFile
+    from serve_app.birefnet.hub import pull as fetch
+    from serve_app.birefnet.variants import VARIANTS
+    from serve_app.errors import CheckpointError
+
+    try:
+        settings = Profile.load(config).settings
+    except StartError as error:
+        errors.print(f"cannot start: {error}")
+        raise typer.Exit(2) from error
+    wanted = {}
+    for variant, facts in VARIANTS.items():
+        own = settings.segmenter_for(variant)
+        source = own.checkpoint or facts.repository
+        if source != EMBEDDED and not Path(source).expanduser().is_dir():
+            wanted[source, own.revision] = own.lock
+    if not wanted:
+        errors.print("this profile needs nothing from the hub")
+    for (repository, revision), path in sorted(wanted.items()):
+        assert path is not None  # `segmenter_for` names one
+        try:
+            entry = fetch(repository, revision, LockFile(path))
+        except CheckpointError as error:
+            errors.print(str(error), style="red")
+            raise typer.Exit(1) from error
+        print(f"{repository} {entry.commit} locked in {path}", flush=True)
 
 
 def load_profile(config: Path, port: int | None, files_port: int | None, data_dir: Path | None) -> Profile:

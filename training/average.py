@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import logging
 
 from serve_app.birefnet.configuration import BiRefNetConfig
@@ -41,6 +41,20 @@ class Average:
                 mean.copy_(value)
 
 
+def with_blended_backbone(
+    model: BiRefNetForImageSegmentation, original: dict[str, Tensor], share: float
+) -> BiRefNetForImageSegmentation:
+    """A copy whose backbone is `share` the trained one and the rest the original one.
+
+    Wortsman et al., "Robust fine-tuning of zero-shot models", 2022: between the two lie weights that keep what the
+    original knows of photographs and most of what was learnt here.
+    """
+    result = copy.deepcopy(model)
+    trained = result.bb.state_dict()
+    result.bb.load_state_dict({name: original[name].lerp(trained[name], share) for name in trained})
+    return result
+
+
 def write_checkpoint(model: BiRefNetForImageSegmentation, folder: Path = EMBEDDED) -> int:
     """Write config.json and model.safetensors in half precision; return the size of the latter.
 
@@ -58,6 +72,7 @@ def write_checkpoint(model: BiRefNetForImageSegmentation, folder: Path = EMBEDDE
         with safe_open(weights, framework="pt") as file:
             if file.metadata() != {"format": "pt"}:
                 raise ValueError(f"unexpected metadata {file.metadata()}")
+        weights.chmod(0o644)  # the writer leaves it readable by its owner alone
         for name in ("config.json", "model.safetensors"):
             (Path(partial) / name).replace(folder / name)
     return size

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from training import composite, evaluate, labels, losses, sources
-from training.average import Average, new_model, write_checkpoint
+from training.average import Average, new_model, with_blended_backbone, write_checkpoint
 from training.convert import backbone_state, convert
 from training.data import Samples
 from training.teacher import load_teacher
@@ -24,6 +24,7 @@ from training.teacher import load_teacher
 SEED = 2026
 STATE = sources.WORK / "state.pt"
 SAVE_EVERY_S = 180.0
+BACKBONE_SHARE = 0.6  # of the trained weights in the backbone that is written; the rest is the original
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ class Run:
 
 def rate_factor(progress: float) -> float:
     """Short warm-up, then half a cosine down to two per cent."""
-    return min(1.0, progress / 0.03 + 0.05) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    return min(1.0, progress / 0.03 + 0.05) * (
+        0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    )
 
 
 def train_phase(run: Run, samples: Samples, minutes: float) -> None:
@@ -175,7 +178,9 @@ def main() -> None:
     composite.prepare(composite.SHARD, held_out=True, workers=options.threads)
     samples = Samples(shards, np.random.default_rng(SEED))
     run = train(samples, weights, options.minutes)
-    evaluate.report(run.average.model, load_teacher(weights))
+    final = with_blended_backbone(run.average.model, backbone_state(weights), BACKBONE_SHARE)
+    print(f"wrote {write_checkpoint(final):,} bytes, backbone blended", flush=True)
+    evaluate.report(final, load_teacher(weights))
 
 
 if __name__ == "__main__":

@@ -114,17 +114,7 @@ class VideoOutput(BaseModel):
 
 
 def check_supported(video: VideoInput) -> None:
-    """Raise `FeatureNotSupported` for valid input that cannot be served: the one list of what is missing."""
-    missing = {
-        "video_output_type": video.video_output_type in (OutputType.MOV, OutputType.GIF),
-        "output_mask": video.output_mask,
-        "sync_mode": video.sync_mode,
-    }
-    for field, asked in missing.items():
-        if asked:
-            value = getattr(video, field)
-            shown = f"'{value}'" if isinstance(value, str) else str(value).lower()
-            raise FeatureNotSupported(f"{field} {shown} is not available yet. Leave {field} out.", field)
+    """Raise `FeatureNotSupported` for fields that are valid each and do not go together."""
     if video.operating_resolution is Resolution.R2304 and video.model is not Variant.DYNAMIC:
         raise FeatureNotSupported(
             f"operating_resolution '2304x2304' works only with model '{Variant.DYNAMIC}'. "

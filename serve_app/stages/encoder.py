@@ -46,7 +46,7 @@ class Encoder(protocols.Encoder):
             started = time.perf_counter()
             if not len(cutout.colour):  # nothing could be decoded in this range: no piece
                 return PieceRef(name, mask_name, 0, 0, 0, 0, "", cutout.provenance, (cutout.seconds, 0.0))
-            with self._scratch(name, cutout.matte.nbytes) as directory:
+            with self._scratch(name, 8 * cutout.matte.nbytes) as directory:
                 path = directory / "piece"
                 if mask_name:
                     mask = replace(settings, mask=True)

@@ -46,8 +46,8 @@ class AudioTrack:
         assert stream is not None, "the index said that there is an audio track"
         self._source, self._in, self._origin = source, stream, origin
         only(source, stream)
-        # What a decoder needs before the first sample may lie before second 0; only MP4 can say that.
-        self._preroll = form.container == "mp4"
+        # What a decoder needs before the first sample may lie before second 0; only MP4 and MOV can say that.
+        self._preroll = form.is_quicktime
         self._copies = codec_name(stream) in form.copied_audio
         if self._copies:
             self.stream = out.add_stream_from_template(stream)
@@ -79,13 +79,11 @@ class AudioTrack:
 
     def _encoder(self, out: OutputContainer, form: OutputFormat) -> AudioStream:
         context = self._in.codec_context
-        opus = form.audio_encoder == "libopus"
-        rate = _OPUS_RATE if opus else min(_AAC_RATES, key=lambda known: abs(known - context.sample_rate))
-        channels = context.layout.nb_channels
-        layout = (_LAYOUTS if opus else _AAC_LAYOUTS).get(channels, "stereo")
+        rate, layouts = _able(form.audio_encoder, context.sample_rate)
         stream = cast(AudioStream, out.add_stream(form.audio_encoder, rate=rate))
-        stream.codec_context.layout = layout
-        stream.codec_context.bit_rate = _BITS_PER_CHANNEL * stream.codec_context.layout.nb_channels
+        stream.codec_context.layout = layouts.get(context.layout.nb_channels, "stereo")
+        if not form.audio_encoder.startswith("pcm"):
+            stream.codec_context.bit_rate = _BITS_PER_CHANNEL * stream.codec_context.layout.nb_channels
         stream.codec_context.flags |= Flags.bitexact
         stream.codec_context.time_base = Fraction(1, rate)
         return stream
@@ -130,4 +128,15 @@ class AudioTrack:
             raise self._failed(last) from last
 
     def _failed(self, error: FFmpegError) -> UnsupportedVideo:
-        return unsupported(f"The audio track ({codec_name(self._in)}) cannot be decoded: {error.strerror or error}.")
+        return unsupported(
+            f"The audio track ({codec_name(self._in)}) cannot be decoded: {error.strerror or error}."
+        )
+
+
+def _able(encoder: str, rate: int) -> tuple[int, dict[int, str]]:
+    """The rate nearest to `rate` and the speaker layouts that an encoder takes."""
+    if encoder == "libopus":
+        return _OPUS_RATE, _LAYOUTS
+    if encoder == "aac":
+        return min(_AAC_RATES, key=lambda known: abs(known - rate)), _AAC_LAYOUTS
+    return rate, _LAYOUTS

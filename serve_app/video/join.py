@@ -11,7 +11,6 @@ from typing import TypeAlias, cast
 
 import av
 from av.container import OutputContainer
-from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -19,34 +18,37 @@ from serve_app.errors import EncodingFailed, JobCancelled
 from serve_app.protocols import JoinRequest, MediaFile
 
 from .audio import AudioPacket, AudioTrack
-from .encode import writing_failed
 from .formats import OutputFormat, output_format
+from .gif_join import join_gif
 from .source import opened
+from .writer import whole_or_gone
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
 def join_pieces(
-    pieces: Iterable[Path], request: JoinRequest, source: Path, out: Path, cancelled: Callable[[], bool]
+    pieces: Callable[[], Iterable[Path]],
+    request: JoinRequest,
+    source: Path,
+    out: Path,
+    cancelled: Callable[[], bool],
 ) -> MediaFile:
     """Writes `out` from `pieces` in order and the audio of `source`, and reads its figures back from the file.
 
-    Memory is flat: one piece is open at a time, and `pieces` may be a generator that fetches them one by one.
+    Memory is flat: one piece is open at a time, and `pieces` may be a generator function that fetches them one
+    by one. A GIF goes through them twice. Masks and GIFs have no sound.
     Raises `EncodingFailed` where pieces do not fit together or frames got lost, `StorageFull`,
     `UnsupportedVideo` for audio that cannot be decoded, and `JobCancelled`; nothing is left at `out` then.
     """
-    form = output_format(request.settings.output_type)
-    try:
-        frames = _Joiner(request, form, cancelled).write(pieces, source, out)
+    form = output_format(request.settings.output_type, request.settings.mask)
+    with whole_or_gone(out):
+        if form.is_gif:
+            frames = join_gif(pieces, request, out, cancelled)
+        else:
+            frames = _Joiner(request, form, cancelled).write(pieces(), source, out)
         media = read_back(out, request, form)
-    except BaseException as error:
-        out.unlink(missing_ok=True)
-        if isinstance(error, FFmpegError):
-            raise writing_failed(error) from error
-        raise
-    if media.num_frames != frames:
-        out.unlink()
-        raise EncodingFailed(f"The joined file has {media.num_frames} frames, its pieces {frames}.")
+        if media.num_frames != frames:
+            raise EncodingFailed(f"The joined file has {media.num_frames} frames, its pieces {frames}.")
     return media
 
 
@@ -64,13 +66,15 @@ class _Joiner:
         if self._form.container == "mp4":
             options["movflags"] = "+faststart"  # playback can begin before the download ends
         with ExitStack() as stack:
-            out = stack.enter_context(av.open(str(path), "w", self._form.container, container_options=options))
+            out = stack.enter_context(
+                av.open(str(path), "w", self._form.container, container_options=options)
+            )
             video = self._video(pieces, out)
             first = next(video, None)  # adds the video stream, which has to be the first
             if first is None:
                 raise EncodingFailed("There is nothing to join: no piece holds a frame.")
             audio: Iterator[AudioPacket] = iter(())
-            if self._request.audio is not None:
+            if self._request.audio is not None and not settings.mask:
                 container = stack.enter_context(opened(source))
                 track = AudioTrack(container, out, self._form, settings.origin * settings.time_base)
                 out.start_encoding()
@@ -78,7 +82,11 @@ class _Joiner:
             return self._interleave(out, first, video, audio)
 
     def _interleave(
-        self, out: OutputContainer, first: VideoPacket, video: Iterator[VideoPacket], audio: Iterator[AudioPacket]
+        self,
+        out: OutputContainer,
+        first: VideoPacket,
+        video: Iterator[VideoPacket],
+        audio: Iterator[AudioPacket],
     ) -> int:
         """Muxes both in the order of time; audio ends with the video."""
         frames, end = 0, Fraction(0)
@@ -126,6 +134,8 @@ class _Joiner:
                 if stream is None:
                     stream = out.add_stream_from_template(template, opaque=True)
                     stream.metadata.update(_kept_metadata(template))
+                    if self._form.is_quicktime:  # it tells ProRes 4444 from ProRes 422
+                        stream.codec_context.codec_tag = context.codec_tag
                     head = (context.width, context.height, context.extradata)
                 elif head != (context.width, context.height, context.extradata):
                     raise EncodingFailed("The pieces were not encoded alike and cannot be joined.")

@@ -29,7 +29,9 @@ _SAMPLING: dict[tuple[int, int], Literal["420", "422", "444"]] = {
     (4, 1): "422",  # 4:1:1
     (4, 4): "420",  # 4:1:0
 }
-_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+_SCALING = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+)
 
 
 def layout_of(frame: VideoFrame, codec: str, rotation: Turn) -> PixelLayout:
@@ -61,7 +63,9 @@ def layout_of(frame: VideoFrame, codec: str, rotation: Turn) -> PixelLayout:
 
 
 def _matrix(frame: VideoFrame) -> colour.Matrix:
-    return colour.matrix_of(int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc), frame.height)
+    return colour.matrix_of(
+        int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc), frame.height
+    )
 
 
 def pixel_format(layout: PixelLayout) -> str:
@@ -96,7 +100,10 @@ class Unpacker:
 
     def _normal(self, frame: VideoFrame) -> VideoFrame:
         """The frame in the layout's format and size: swscale works only where a source differs or changes."""
-        if frame.format.name.replace("yuvj", "yuv") == self._format and (frame.width, frame.height) == self._size:
+        if (
+            frame.format.name.replace("yuvj", "yuv") == self._format
+            and (frame.width, frame.height) == self._size
+        ):
             return frame
         # Gray samples are kept as they are: swscale takes gray for full range, whatever the tags say.
         gray = frame.format.name.startswith(("gray", "ya", "mono"))
@@ -119,7 +126,7 @@ def view(plane: VideoPlane, dtype: str) -> npt.NDArray[Any]:
 
 def fill(plane: VideoPlane, samples: npt.NDArray[Any]) -> None:
     """Writes `samples` into a plane of the same or larger size; the last column and row are repeated."""
-    target = view(plane, "u1")
+    target = view(plane, samples.dtype.str)
     height, width = samples.shape
     target[:height, :width] = samples
     target[:height, width:] = samples[:, -1:]

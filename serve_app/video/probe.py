@@ -60,7 +60,9 @@ def probe(path: Path, cancelled: Callable[[], bool] = lambda: False) -> Index:
             keyframes=np.empty(0, np.int64) if sequential else survey.keyframes,
             frame_duration=_typical_step(pts, rate, time_base),
             average_rate=rate,
-            origin=min(first, int(survey.audio_start // time_base)) if survey.audio_start is not None else first,
+            origin=min(first, int(survey.audio_start // time_base))
+            if survey.audio_start is not None
+            else first,
             sequential=sequential,
             audio=_describe(audio, survey.audio_start),
             codec=codec,
@@ -122,7 +124,9 @@ class _Survey:
                 elif self._audio and packet.stream_index == self._audio.index and self.audio_start is None:
                     self.audio_start = _first_sample(self._audio, packet)
         except FFmpegError as error:
-            raise unsupported(f"The file is damaged near {self._end:.2f} s: it cannot be read there.") from error
+            raise unsupported(
+                f"The file is damaged near {self._end:.2f} s: it cannot be read there."
+            ) from error
 
     def _video(self, packet: Packet[Any]) -> None:
         self._packets += 1

@@ -17,7 +17,22 @@ from av.video.stream import VideoStream
 
 from serve_app.errors import UnsupportedVideo
 
-SUPPORTED_FORMATS = ["mp4", "mov", "m4v", "webm", "mkv", "avi", "ts", "mpg", "flv", "wmv", "ogv", "3gp", "mxf", "gif"]
+SUPPORTED_FORMATS = [
+    "mp4",
+    "mov",
+    "m4v",
+    "webm",
+    "mkv",
+    "avi",
+    "ts",
+    "mpg",
+    "flv",
+    "wmv",
+    "ogv",
+    "3gp",
+    "mxf",
+    "gif",
+]
 
 # Only demuxers that read one file: a playlist (HLS, DASH, concat, SDP) could name other files and addresses.
 _DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,gif,nut,ivf,"
@@ -54,7 +69,9 @@ def open_container(path: Path) -> InputContainer:
             head = file.read(12)
         if head[4:8] == b"ftyp":
             raise unsupported("The file is truncated: it ends before its index (the 'moov' box).") from error
-        raise unsupported("The file is not a video in a supported format, or its header is damaged.") from error
+        raise unsupported(
+            "The file is not a video in a supported format, or its header is damaged."
+        ) from error
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -65,7 +82,9 @@ def video_stream(container: InputContainer) -> VideoStream:
                 raise unsupported("The video track is in a codec that cannot be decoded.")
             return stream
     raise unsupported(
-        "The file has no video track, only audio." if container.streams.audio else "The file has no video track."
+        "The file has no video track, only audio."
+        if container.streams.audio
+        else "The file has no video track."
     )
 
 

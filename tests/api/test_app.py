@@ -25,7 +25,6 @@ async def test_validation_errors(bench: Bench) -> None:
             (b'{"video_url": "x", "video_quality": "\\u0000<\xe2\x82\xac>"}', ["literal_error"]),
             (b"{}", ["missing"]),
             (b'{"model": null, "sync_mode": "x"}', ["missing", "literal_error", "bool_parsing"]),
-            (json.dumps(INPUT | {"sync_mode": True}).encode(), ["feature_not_supported"]),
             (json.dumps(INPUT | {"operating_resolution": "2304x2304"}).encode(), ["feature_not_supported"]),
         ):
             reply = await client.post(PATH, content=content)

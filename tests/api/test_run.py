@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -110,3 +111,20 @@ async def test_a_large_data_uri_reaches_the_runner(bench: Bench) -> None:
     async with bench.runner() as claims, bench.client() as client:
         assert (await client.post(PATH, json={"video_url": uri})).status_code == 200
     assert claims[0].input["video_url"] == uri
+
+
+async def test_sync_mode_carries_the_file_and_forgets_it(bench: Bench) -> None:
+    async def complete_with_a_file(store: SqlJobStore, claim: Claim) -> object:
+        name = f"outputs/{claim.job.id}/1/output.webm"
+        bench.artifacts.put_bytes(name, b"a video")
+        media = replace(MEDIA, name=name, content_type="video/webm", file_name="output.webm", file_size=7)
+        return await store.complete(claim.lease, JobResult(media).as_json())
+
+    async with bench.runner(complete_with_a_file), bench.client() as client:
+        reply = await client.post(PATH, json=INPUT | {"sync_mode": True})
+    assert reply.status_code == 200
+    assert reply.json()["video"]["url"] == "data:video/webm;base64,YSB2aWRlbw=="
+    assert reply.json()["video"]["file_size"] == 7
+    (job,) = await bench.store.recent(1)
+    assert job.result is None
+    assert not (bench.artifacts.root / "outputs").exists()

@@ -13,14 +13,14 @@ from av.video.codeccontext import VideoCodecContext
 
 @dataclass(frozen=True)
 class Media:
-    """A decoded video. `alpha`: [N, H, W] uint8 or None; `times`: seconds of each frame."""
+    """A decoded video. `grey` and `alpha`: [N, H, W] uint8, alpha None where there is none; `times`: seconds."""
 
     codec: str
     pixel_format: str
     width: int
     height: int
     times: tuple[Fraction, ...]
-    luma: np.ndarray
+    grey: np.ndarray
     alpha: np.ndarray | None
     alpha_mode: str | None
     audio: tuple[str, int, str] | None  # codec, channels, layout
@@ -38,22 +38,18 @@ def read(path: Path) -> Media:
         if container.streams.audio:
             context = container.streams.audio[0].codec_context
             audio = (context.name, context.layout.nb_channels, context.layout.name)
+        name = frames[0].format.name
+        transparent = name.startswith(("yuva", "bgra", "rgba", "gbrap"))
         return Media(
             codec=stream.codec_context.name,
-            pixel_format=frames[0].format.name,
+            pixel_format=name,
             width=frames[0].width,
             height=frames[0].height,
             times=tuple(frame.pts * stream.time_base for frame in frames),
-            luma=np.stack([plane(frame, 0) for frame in frames]),
-            alpha=np.stack([plane(frame, 3) for frame in frames])
-            if "yuva" in frames[0].format.name
+            grey=np.stack([frame.to_ndarray(format="gray") for frame in frames]),
+            alpha=np.stack([frame.to_ndarray(format="rgba")[:, :, 3] for frame in frames])
+            if transparent
             else None,
             alpha_mode={k.lower(): v for k, v in stream.metadata.items()}.get("alpha_mode"),
             audio=audio,
         )
-
-
-def plane(frame: av.VideoFrame, number: int) -> np.ndarray:
-    at = frame.planes[number]
-    rows = np.frombuffer(at, np.uint8).reshape(-1, at.line_size)
-    return rows[: at.height, : at.width].copy()

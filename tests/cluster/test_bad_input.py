@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from serve_app.local import free_port
-from serve_app.protocols import OutputType
 from tests.cluster.service import ENDPOINT, MediaServer, Service
 from tests.video.clips import X264, Clip, make
 
@@ -102,13 +101,6 @@ def test_urls_of_no_use(service: Service, source: str) -> None:
             "feature_not_supported",
             "operating_resolution",
         ),
-        (
-            {"video_url": "x", "video_output_type": OutputType.GIF.value},
-            "feature_not_supported",
-            "video_output_type",
-        ),
-        ({"video_url": "x", "output_mask": True}, "feature_not_supported", "output_mask"),
-        ({"video_url": "x", "sync_mode": True}, "feature_not_supported", "sync_mode"),
     ],
 )
 def test_fields(service: Service, body: dict, kind: str, field: str) -> None:

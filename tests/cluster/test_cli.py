@@ -5,12 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from serve_app.local import free_port
-from tests.cluster.service import ROOT, Service, descendants, is_running
+from tests.cluster.service import ENDPOINT, ROOT, MediaServer, Service, descendants, is_running
+from tests.video.clips import X264, Clip, make
 
 pytestmark = pytest.mark.cluster
 
@@ -35,6 +40,28 @@ def test_up_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> Non
     service.client.close()
     assert service.process.wait(timeout=60) == 0
     service.process.stdout.close()
+    assert [pid for pid in started if is_running(pid)] == []
+
+
+def test_up_stops_with_a_job_under_way(tmp_path: Path, media_server: MediaServer, clips_dir: Path) -> None:
+    """The job goes back to the queue for the next start; the process does not wait for it."""
+    make(clips_dir / "under-way.mp4", Clip("under-way.mp4", frames=200, width=160, height=96, options=X264))
+    service = Service.start(tmp_path / "data")
+    started = descendants(service.process.pid)
+
+    def ask() -> None:
+        with suppress(httpx.HTTPError):
+            httpx.post(
+                service.url + ENDPOINT, json={"video_url": media_server.url("under-way.mp4")}, trust_env=False
+            )
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    while not any((service.data_dir / "artifacts").rglob("source")):
+        assert waiting.is_alive()
+        time.sleep(0.05)
+    assert service.stop() == 0
+    waiting.join()
     assert [pid for pid in started if is_running(pid)] == []
 
 

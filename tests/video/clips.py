@@ -178,8 +178,14 @@ _ALL = [
     Clip("bframes.avi", codec="mpeg4", options={"g": "12", "bf": "2", "threads": "1"}),
     Clip("x264.avi", options=X264),
     Clip("raw.h264", options=X264),
-    Clip("hevc.mp4", codec="libx265", options={"x265-params": "keyint=12:log-level=none:pools=1:frame-threads=1"}),
-    Clip("fragmented.mp4", options=X264, container={"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
+    Clip(
+        "hevc.mp4",
+        codec="libx265",
+        options={"x265-params": "keyint=12:log-level=none:pools=1:frame-threads=1"},
+    ),
+    Clip(
+        "fragmented.mp4", options=X264, container={"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    ),
     Clip("film.mp4", options=X264, rate=FILM),
     Clip("vfr.mp4", options=X264, rate=NTSC, time_base=CLOCK, pts=VFR, container=FINE),
     Clip("vfr.ts", options=OPEN, rate=NTSC, time_base=CLOCK, pts=VFR),

@@ -25,7 +25,7 @@ from serve_app.protocols import (
 )
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
-from serve_app.video.formats import cutout_layout
+from serve_app.video.formats import cutout_layout, output_format
 from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
 
@@ -58,9 +58,11 @@ def cutout_of(frames: Frames, output_type: OutputType) -> Cutout:
     if replace(frames.layout, alpha=False) == layout:
         planes = frames.planes[:3]
     else:
-        luma = (frames.planes[0] >> (frames.layout.depth - 8)).astype(np.uint8)
-        gray = np.full((len(frames), *layout.chroma_size), 128, np.uint8)
-        planes = (luma, gray, gray)
+        luma = frames.planes[0].astype(np.uint16) << 2 >> (frames.layout.depth - 8)
+        gray = np.full((len(frames), *layout.chroma_size), 512, np.uint16)
+        if layout.depth == 8:
+            luma, gray = (luma >> 2).astype(np.uint8), (gray >> 2).astype(np.uint8)
+        planes = (luma, luma, luma) if layout.matrix == "rgb" else (luma, gray, gray)
     return Cutout(replace(frames, planes=planes, layout=layout), ramp(frames), NOBODY, 0.0)
 
 
@@ -72,21 +74,34 @@ def ramp(frames: Frames) -> np.ndarray:
     return np.stack(rows).astype(np.uint8)
 
 
+def mattes(index: Index, frames: int) -> np.ndarray:
+    """The mattes that `convert` gives a source when it cuts it into chunks of `frames`."""
+    height, width = index.layout.height, index.layout.width
+    numbers = np.concatenate([np.arange(chunk.frames) for chunk in plan_chunks(index, limits(frames))])
+    columns = np.arange(width) * 200 // width
+    return np.stack([np.broadcast_to(columns + 55 - 5 * (n % 11), (height, width)) for n in numbers])
+
+
 def convert(
-    source: Path, folder: Path, output_type: OutputType, frames: int = 24, quality: Quality = Quality.MEDIUM
+    source: Path,
+    folder: Path,
+    output_type: OutputType,
+    frames: int = 24,
+    quality: Quality = Quality.MEDIUM,
+    mask: bool = False,
 ) -> tuple[Index, Path, MediaFile]:
     """Runs a source through everything; the index, the file written, and its figures."""
     index = probe(source)
-    settings = settings_of(index, output_type, quality)
+    settings = replace(settings_of(index, output_type, quality), mask=mask)
     decoder, pieces = ChunkDecoder(source, IndexBrief.of(index), threads=1), []
     for chunk in plan_chunks(index, limits(frames)):
         piece = folder / f"{chunk.number}.piece"
         encode_piece(cutout_of(decoder.decode(chunk, never), output_type), settings, piece, never)
         pieces.append(piece)
     decoder.close()
-    out = folder / f"out.{'mp4' if output_type is OutputType.MP4 else 'webm'}"
+    out = folder / f"out.{output_format(output_type).extension}"
     request = join_request(source, index, settings, pieces, out)
-    return index, out, join_pieces(pieces, request, source, out, never)
+    return index, out, join_pieces(lambda: pieces, request, source, out, never)
 
 
 def join_request(

@@ -15,6 +15,10 @@ from tests.video.conftest import Clips
 from tests.video.pipeline import convert
 
 BOTH = [OutputType.MP4, OutputType.WEBM]
+ALL = [*BOTH, OutputType.MOV]
+IN_MOV = {"aac": "aac", "libmp3lame": "mp3float", "ac3": "ac3", "alac": "alac", "pcm_s16le": "pcm_s16le"}
+SAID = {"5.1(side)": "5.1"}  # of layouts that are written anew
+BARE = {"mono": "1 channels", "stereo": "2 channels"}  # AVI and Matroska name no speakers beside PCM
 
 
 def heard(path: Path) -> tuple[np.ndarray, int, float]:
@@ -84,7 +88,10 @@ def test_codecs(
         )
     )
     original = heard(source)
-    for output_type, wanted in zip(BOTH, (in_mp4, in_webm), strict=True):
+    in_mov = (IN_MOV[codec], layout) if codec in IN_MOV else ("pcm_s24le", SAID.get(layout, layout))
+    if codec == "pcm_s16le":
+        in_mov = (codec, BARE[layout])
+    for output_type, wanted in zip(ALL, (in_mp4, in_webm, in_mov), strict=True):
         index, out, media = convert(source, tmp_path, output_type, frames=30)
         assert index.audio is not None
         with av.open(str(out)) as container:
@@ -102,8 +109,10 @@ def test_codecs(
                 assert pitch(after, heard_rate) == pytest.approx(pitch(before, original[1]), abs=4)
 
 
-@pytest.mark.parametrize("output_type", BOTH)
-@pytest.mark.parametrize(("codec", "start"), [("ac3", 0.4), ("flac", 0.4), ("ac3", 0.0), ("aac", 0.0), ("flac", 0.0)])
+@pytest.mark.parametrize("output_type", ALL)
+@pytest.mark.parametrize(
+    ("codec", "start"), [("ac3", 0.4), ("flac", 0.4), ("ac3", 0.0), ("aac", 0.0), ("flac", 0.0)]
+)
 def test_other_beginnings(
     clip: Clips, tmp_path: Path, output_type: OutputType, codec: str, start: float
 ) -> None:
@@ -124,7 +133,11 @@ def test_other_beginnings(
 def test_bunny_on_six_speakers(bunny: Path, clip: Clips, tmp_path: Path) -> None:
     """A film's AAC 5.1, beside another picture, becomes Opus 5.1 with each channel in its place."""
     source = tmp_path / "bunny.mkv"
-    with av.open(str(clip("closed.mp4"))) as small, av.open(str(bunny)) as film, av.open(str(source), "w") as out:
+    with (
+        av.open(str(clip("closed.mp4"))) as small,
+        av.open(str(bunny)) as film,
+        av.open(str(source), "w") as out,
+    ):
         inputs = [small.streams.video[0], film.streams.audio[0]]
         outputs = [out.add_stream_from_template(stream) for stream in inputs]
         for stream, target in zip(inputs, outputs, strict=True):
@@ -171,7 +184,7 @@ def test_speakers_may_change(clip: Clips, tmp_path: Path) -> None:
     assert media.num_frames == 120
 
 
-@pytest.mark.parametrize("output_type", BOTH)
+@pytest.mark.parametrize("output_type", ALL)
 def test_audio_ends_with_the_video(clip: Clips, tmp_path: Path, output_type: OutputType) -> None:
     source = clip(Clip("long.mkv", options=X264, audio="flac", audio_seconds=6.0))
     _, out, media = convert(source, tmp_path, output_type)

@@ -99,7 +99,9 @@ def test_a_chunk_again_and_another_next(clip: Clips) -> None:
     for number in (3, 3, 4, 0, 6, 1, 2):
         frames = decoder.decode(chunks[number], never)
         first = sum(chunk.frames for chunk in chunks[:number])
-        assert [number_of(luma) for luma in frames.planes[0]] == list(range(first, first + chunks[number].frames))
+        assert [number_of(luma) for luma in frames.planes[0]] == list(
+            range(first, first + chunks[number].frames)
+        )
     decoder.close()
 
 
@@ -161,7 +163,12 @@ def test_gray_keeps_its_samples(clip: Clips) -> None:
 
 @pytest.mark.parametrize(
     ("name", "quarters", "sampling"),
-    [("turned90.mp4", 1, "420"), ("turned180.mp4", 2, "420"), ("turned270.mp4", 3, "420"), ("turned422.mp4", 1, "444")],
+    [
+        ("turned90.mp4", 1, "420"),
+        ("turned180.mp4", 2, "420"),
+        ("turned270.mp4", 3, "420"),
+        ("turned422.mp4", 1, "444"),
+    ],
 )
 def test_rotation(clip: Clips, name: str, quarters: int, sampling: str) -> None:
     """FFmpeg's angle is counter-clockwise, as np.rot90's."""
@@ -169,7 +176,9 @@ def test_rotation(clip: Clips, name: str, quarters: int, sampling: str) -> None:
     index = probe(path)
     layout = index.layout
     assert index.rotation == -90 * quarters % 360
-    assert (layout.width, layout.height, layout.subsampling) == ((96, 64) if quarters == 2 else (64, 96)) + (sampling,)
+    assert (layout.width, layout.height, layout.subsampling) == ((96, 64) if quarters == 2 else (64, 96)) + (
+        sampling,
+    )
     for number, frame in enumerate(linear(path, IndexBrief.of(index))):
         upright = np.rot90(frame.planes[0][0], -quarters)
         assert number_of(upright) == number

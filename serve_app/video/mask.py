@@ -1,0 +1,45 @@
+"""The matte as a picture of its own: grey, white = subject.
+
+Tagged as BT.709 and, for video, in limited range, which every player expands; a reader that decodes it to grey
+gets the matte back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from serve_app.protocols import Cutout, PixelLayout, Plane
+
+from .formats import OutputFormat
+from .writer import Picture
+
+_BT709 = 1  # code point of primaries and of transfer
+_BLACK, _SPAN = 16, 219  # limited range, 8 bits
+
+
+def mask_layout(layout: PixelLayout, form: OutputFormat) -> PixelLayout:
+    """The layout of a mask's pictures beside a cutout in `layout`. Hardly a player knows video without chroma, so
+    that is there, and says nothing.
+    """
+    return replace(layout, matrix="bt709", full_range=form.is_gif, primaries=_BT709, transfer=_BT709)
+
+
+def mask_pictures(cutout: Cutout, layout: PixelLayout) -> Iterator[Picture]:
+    """Luma from the matte, and chroma without colour."""
+    levels = _levels(layout)
+    neutral: Plane = np.full(layout.chroma_size, 128 << (layout.depth - 8), levels.dtype)
+    for pts, matte in zip(cutout.colour.pts, cutout.matte, strict=True):
+        yield int(pts), [levels[matte], neutral, neutral]
+
+
+def _levels(layout: PixelLayout) -> Plane:
+    """The luma for each value of the matte."""
+    matte = np.arange(256)
+    if layout.full_range:
+        return matte.astype(np.uint8)
+    scale = 1 << (layout.depth - 8)
+    luma = _BLACK * scale + (matte * _SPAN * scale + 127) // 255
+    return luma.astype(np.uint8) if layout.depth == 8 else luma.astype(np.uint16)

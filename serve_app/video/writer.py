@@ -1,0 +1,117 @@
+"""Pictures into an encoder and a container: the part of encoding that all pieces have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from errno import ENOSPC
+from functools import cache
+from pathlib import Path
+
+import av
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from serve_app.errors import EncodingFailed, JobCancelled, StorageFull
+from serve_app.protocols import EncodeSettings, PixelLayout, Plane, even
+
+from . import colour
+from .formats import Options, OutputFormat
+from .planes import fill
+
+Picture = tuple[int, list[Plane]]  # PTS in the source, and the planes in the encoder's order
+
+
+class PieceWriter:
+    """Writes the pictures of one piece, given in `layout`, at the source's times.
+
+    GIF pieces differ from others by their `container` and by encoder options of their own.
+    """
+
+    def __init__(
+        self,
+        form: OutputFormat,
+        settings: EncodeSettings,
+        layout: PixelLayout,
+        threads: int,
+        container: str,
+        options: Options,
+    ) -> None:
+        self._form, self._settings, self._layout = form, settings, layout
+        self._threads, self._container, self._options = threads, container, options
+
+    def write(self, path: Path, pictures: Iterable[Picture], cancelled: Callable[[], bool]) -> None:
+        """Raises `FFmpegError` and `JobCancelled`, and may leave half a file then."""
+        muxing = self._form.muxer_options(self._settings.time_base)
+        with av.open(str(path), "w", self._container, container_options=muxing) as out:
+            stream = self._stream(out)
+            for pts, planes in pictures:
+                if cancelled():
+                    raise JobCancelled("The job was cancelled while its video was being encoded.")
+                out.mux(stream.encode(self._frame(stream, pts, planes)))
+            out.mux(stream.encode(None))
+
+    def _stream(self, out: OutputContainer) -> VideoStream:
+        form, settings, layout = self._form, self._settings, self._layout
+        options = dict(self._options)
+        if layout.subsampling == "420":
+            options["chroma_sample_location"] = layout.chroma_site
+        if form.codec == "libx264" and _has_avx512():
+            options["x264-params"] = "asm=avx2"
+        stream: VideoStream = out.add_stream(form.codec, rate=settings.rate, options=options)  # type: ignore[assignment]
+        size = even(layout) if form.even else layout
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = size.width, size.height, form.pixel_format
+        context.time_base = settings.time_base
+        context.sample_aspect_ratio = settings.sample_aspect
+        context.thread_count = self._threads
+        context.flags |= Flags.bitexact
+        context.colorspace = colour.matrix_code(layout)
+        context.color_range = colour.range_code(layout)
+        context.color_primaries, context.color_trc = layout.primaries, layout.transfer
+        if form.alpha:
+            stream.metadata["alpha_mode"] = "1"
+        return stream
+
+    def _frame(self, stream: VideoStream, pts: int, planes: list[Plane]) -> VideoFrame:
+        context = stream.codec_context
+        frame = VideoFrame(context.width, context.height, context.pix_fmt or "")
+        for target, samples in zip(frame.planes, planes, strict=True):
+            fill(target, samples)
+        frame.pts = pts - self._settings.origin
+        frame.time_base = self._settings.time_base
+        frame.colorspace, frame.color_range = context.colorspace, context.color_range
+        frame.color_primaries, frame.color_trc = context.color_primaries, context.color_trc
+        return frame
+
+
+@contextmanager
+def whole_or_gone(path: Path) -> Iterator[None]:
+    """Removes what a failure leaves at `path`; FFmpeg's errors and a full disk become ours."""
+    try:
+        yield
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, FFmpegError) or (isinstance(error, OSError) and error.errno == ENOSPC):
+            raise writing_failed(error) from error
+        raise
+
+
+def writing_failed(error: FFmpegError | OSError) -> EncodingFailed | StorageFull:
+    """Our error for one of FFmpeg's, or of the system's, while writing."""
+    with suppress(AttributeError):
+        if error.errno == ENOSPC:
+            return StorageFull("The disk is full: free space or lower the number of concurrent jobs.")
+    return EncodingFailed(f"The output could not be written: {error.strerror or error}.")
+
+
+@cache
+def _has_avx512() -> bool:
+    """x264 (core 165) with AVX-512 reads memory that it never wrote in its macroblock tree: the same frames
+    give other bytes from run to run. Up to AVX2 it does not, and all levels up to there agree.
+    """
+    cpus = Path("/proc/cpuinfo")
+    return cpus.exists() and "avx512" in cpus.read_text()
