@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import av
 import httpx
 
+from serve_app.client import ENDPOINT, served
 from serve_app.jobs.pipeline import encode_settings
 from serve_app.jobs.plan import ChunkLimits, plan_chunks
 from serve_app.jobs.request import JobRequest
@@ -127,39 +126,17 @@ def stages(clip: Path, profile: Profile, request: JobRequest, directory: Path) -
     }
 
 
-@contextmanager
-def served(directory: Path) -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args, directory=str(directory))
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def whole_job(clip: Path, profile: Profile, request: JobRequest) -> tuple[Cost, Cost]:
     """(a job, the idle service for as long), with the CPU-seconds of every process of the service."""
-    import os
-
-    with served(clip.parent) as base, running(profile):
+    with served(clip) as source, running(profile):
         body = {
-            "video_url": f"{base}/{clip.name}",
+            "video_url": source,
             "video_output_type": request.output_type.value,
             "refine_foreground": request.refine_foreground,
         }
 
         def post() -> None:
-            reply = httpx.post(f"{profile.url}/fal-ai/birefnet/v2/video", json=body, timeout=None)
+            reply = httpx.post(profile.url + ENDPOINT, json=body, timeout=None)
             assert reply.status_code == 200, reply.text
 
         post()

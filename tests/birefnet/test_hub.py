@@ -121,8 +121,9 @@ def test_a_changed_file_is_refused(machine: Machine) -> None:
     tensors = {"x": torch.zeros(1)}
     weights.unlink()
     save_file(tensors, weights, metadata={"format": "pt"})
-    assert machine.load("offline").startswith("CheckpointMismatch")
-    assert "is not the file that was locked" in machine.load("offline")
+    found = machine.load("offline")
+    assert found.startswith("CheckpointMismatch")
+    assert "is not the file that was locked" in found
 
 
 def test_without_a_lock_the_revision_is_followed(machine: Machine) -> None:

@@ -45,10 +45,10 @@ class Service:
         assert line.startswith("ready http://127.0.0.1:"), (line, Path(log.name).read_text())
         return cls(data_dir, process, line.split()[1])
 
-    def stop(self) -> int:
-        """End it as a supervisor would; the exit status."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it as a supervisor (or Ctrl-C) would; the exit status."""
         self.client.close()
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(number)
         status = self.process.wait(timeout=60)
         assert self.process.stdout is not None
         self.process.stdout.close()

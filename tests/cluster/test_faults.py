@@ -19,7 +19,7 @@ from tests.video.clips import X264, Clip, make
 
 pytestmark = pytest.mark.cluster
 
-LONG = Clip("long.mp4", frames=150, width=160, height=96, options=X264)
+LONG = Clip("long.mp4", frames=72, width=160, height=96, options=X264)
 WAIT_S = 120.0
 
 
@@ -27,6 +27,11 @@ WAIT_S = 120.0
 def source(media_server: MediaServer, clips_dir: Path) -> str:
     make(clips_dir / LONG.name, LONG)
     return media_server.url(LONG.name)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(service: Service, source: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return service.download(service.cut_out(source), tmp_path_factory.mktemp("undisturbed")).read_bytes()
 
 
 async def until(service: Service, wanted: Callable[[Job], bool]) -> Job:
@@ -49,9 +54,8 @@ async def until(service: Service, wanted: Callable[[Job], bool]) -> Job:
 
 @pytest.mark.parametrize("deployment", ["Segmenter-light", "Decoder", "Encoder"])
 async def test_a_killed_replica_costs_nothing_but_time(
-    service: Service, source: str, tmp_path: Path, deployment: str
+    service: Service, source: str, undisturbed: bytes, tmp_path: Path, deployment: str
 ) -> None:
-    undisturbed = service.download(service.cut_out(source), tmp_path)
     replies: list[httpx.Response] = []
     thread = threading.Thread(target=lambda: replies.append(service.cut_out(source)))
     thread.start()
@@ -60,7 +64,7 @@ async def test_a_killed_replica_costs_nothing_but_time(
     os.kill(pid, signal.SIGKILL)
     thread.join(WAIT_S)
     disturbed = service.download(replies[0], tmp_path)
-    assert disturbed.read_bytes() == undisturbed.read_bytes()
+    assert disturbed.read_bytes() == undisturbed
     assert service.leftovers() == []
 
 

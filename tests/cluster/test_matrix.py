@@ -16,8 +16,8 @@ from tests.video.clips import X264, Clip, make
 
 pytestmark = pytest.mark.cluster
 
-FRAMES = 9
-CLIP = Clip("matrix.mp4", frames=FRAMES, width=96, height=64, options=X264, audio="aac", audio_seconds=0.36)
+FRAMES = 4
+CLIP = Clip("matrix.mp4", frames=FRAMES, width=96, height=64, options=X264, audio="aac", audio_seconds=0.16)
 TYPES = {  # codec, pixel formats, content type, extension
     OutputType.MP4: ("h264", {"yuv420p"}, "video/mp4", ".mp4"),
     OutputType.WEBM: ("vp9", {"yuva420p"}, "video/webm", ".webm"),
@@ -65,7 +65,8 @@ def check_alpha(media: Media, mask: Media, kind: OutputType) -> None:
     matte = mask.grey.astype(int)
     if kind is OutputType.MP4:
         assert media.alpha is None
-        assert media.grey[matte < 8].mean(initial=0) < 12 if (matte < 8).any() else True
+        hidden = matte < 8
+        assert not hidden.any() or media.grey[hidden].mean() < 12  # black, but for the codec's rim
         return
     assert media.alpha is not None
     alpha = media.alpha.astype(int)
