@@ -21,7 +21,8 @@ from typing import Any
 import av
 import httpx
 
-from serve_app.client import ENDPOINT, served
+from serve_app.api import ENDPOINT
+from serve_app.client import served
 from serve_app.jobs.pipeline import encode_settings
 from serve_app.jobs.plan import ChunkLimits, plan_chunks
 from serve_app.jobs.request import JobRequest

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +39,16 @@ class Kind(StrEnum):
         return OutputType[self.name.upper()]
 
 
+@contextmanager
+def start_errors() -> Iterator[None]:
+    """What keeps a service from starting is told in one line, exit status 2."""
+    try:
+        yield
+    except StartError as error:
+        errors.print(f"cannot start: {error}")
+        raise typer.Exit(2) from error
+
+
 @app.callback()
 def main() -> None:
     """Video background removal by BiRefNet, self-hosted."""
@@ -65,7 +77,7 @@ def up(
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     try:
-        with running(load_profile(config, port, files_port, data_dir)) as profile:
+        with start_errors(), running(load_profile(config, port, files_port, data_dir)) as profile:
             # Ray puts handlers of its own in place when it starts.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
@@ -78,9 +90,6 @@ def up(
             errors.print("stopping")
     except KeyboardInterrupt:
         errors.print("stopped before it was ready")
-    except StartError as error:
-        errors.print(f"cannot start: {error}")
-        raise typer.Exit(2) from error
 
 
 @app.command()
@@ -98,10 +107,8 @@ def demo(
         errors.print(f"{clip} does not exist: run this in the repository, or name a video with --clip")
         raise typer.Exit(2)
     try:
-        run_demo(clip, out, config)
-    except StartError as error:
-        errors.print(f"cannot start: {error}")
-        raise typer.Exit(2) from error
+        with start_errors():
+            run_demo(clip, out, config)
     except RequestFailed as error:
         errors.print(f"failed: {error}")
         raise typer.Exit(1) from error
@@ -137,11 +144,8 @@ def remove(
         "operating_resolution": resolution,
         "refine_foreground": not no_refine,
     }
-    try:
+    with start_errors():
         failed = run(sources, out, fields, server, config)
-    except StartError as error:
-        errors.print(f"cannot start: {error}")
-        raise typer.Exit(2) from error
     raise typer.Exit(1 if failed else 0)
 
 
@@ -153,11 +157,8 @@ def pull(config: Annotated[Path, typer.Option(help="Profile whose checkpoints to
     from serve_app.birefnet.variants import VARIANTS
     from serve_app.errors import CheckpointError
 
-    try:
+    with start_errors():
         settings = Profile.load(config).settings
-    except StartError as error:
-        errors.print(f"cannot start: {error}")
-        raise typer.Exit(2) from error
     wanted = {}
     for variant, facts in VARIANTS.items():
         own = settings.segmenter_for(variant)

@@ -18,7 +18,8 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-ENDPOINT = "/fal-ai/birefnet/v2/video"
+from serve_app.api import ENDPOINT
+
 MAX_DATA_URI = 256 << 20
 
 

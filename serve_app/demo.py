@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from pathlib import Path
 
 from rich.console import Console
 
 from serve_app.client import Server, cut_out, data_uri, download
-from serve_app.local import Profile, free_port, running
+from serve_app.local import Profile, temporary
 from serve_app.protocols import OutputType
 
 console = Console()
@@ -20,17 +19,13 @@ def run_demo(clip: Path, out: Path, config: Path) -> None:
     """Raises StartError when the service cannot start, RequestFailed when it refuses the clip."""
     out.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="birefnet-demo-") as data:
-        ports = {"host": "127.0.0.1", "port": free_port()}
-        profile = Profile.load(config, free_port(), data_dir=Path(data), files=ports)
-        console.print("starting the service …")
-        with running(profile):
-            console.print(f"ready after {time.perf_counter() - begun:.1f} s at {profile.url}")
-            files = {
-                kind: asyncio.run(_make(profile, clip, kind, out))
-                for kind in (OutputType.WEBM, OutputType.MP4)
-            }
-            console.print("stopping …")
+    console.print("starting the service …")
+    with temporary(config) as profile:
+        console.print(f"ready after {time.perf_counter() - begun:.1f} s at {profile.url}")
+        files = {
+            kind: asyncio.run(_make(profile, clip, kind, out)) for kind in (OutputType.WEBM, OutputType.MP4)
+        }
+        console.print("stopping …")
     from serve_app.sheet import contact_sheet
 
     sheet = out / "contact-sheet.png"

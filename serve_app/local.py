@@ -96,9 +96,8 @@ def running(profile: Profile) -> Iterator[Profile]:
     store = _object_store_bytes()
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    os.environ["RAY_AUTH_MODE"] = (
-        "disabled"  # a private cluster on loopback; applications have their own keys
-    )
+    # A private cluster on loopback; applications have keys of their own.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
     profile.settings.data_dir.mkdir(parents=True, exist_ok=True)
     import ray  # after the environment is set
     from ray import serve
@@ -137,6 +136,15 @@ def running(profile: Profile) -> Iterator[Profile]:
             serve.shutdown()
         ray.shutdown()
         shutil.rmtree(temp, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def temporary(config: Path) -> Iterator[Profile]:
+    """`running` for one errand: on free ports of loopback, with data that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="birefnet-data-") as data:
+        ports = {"host": "127.0.0.1", "port": free_port()}
+        with running(Profile.load(config, free_port(), data_dir=Path(data), files=ports)) as profile:
+            yield profile
 
 
 def is_free(port: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from rich.console import Console
 
 from serve_app.client import RequestFailed, Server, cut_out, data_uri, download, served
-from serve_app.local import Profile, free_port, running
+from serve_app.local import temporary
 
 console = Console(stderr=True)
 
@@ -46,12 +45,9 @@ def _server(url: str | None, config: Path) -> Iterator[Server]:
     if url is not None:
         yield Server(url.rstrip("/"))
         return
-    with tempfile.TemporaryDirectory(prefix="birefnet-remove-") as data:
-        ports = {"host": "127.0.0.1", "port": free_port()}
-        profile = Profile.load(config, free_port(), data_dir=Path(data), files=ports)
-        console.print("starting a server …")
-        with running(profile):
-            yield Server(profile.url, profile.settings.database_url)
+    console.print("starting a server …")
+    with temporary(config) as profile:
+        yield Server(profile.url, profile.settings.database_url)
 
 
 async def _one(

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from serve_app.api import ENDPOINT
 from serve_app.api.errors import ModelError, RequestError, parse_input, reply
 from serve_app.api.openapi import body_of
 from serve_app.api.schema import VideoFile, VideoInput, VideoOutput, check_supported
@@ -21,7 +22,6 @@ from serve_app.jobs.request import JobResult
 from serve_app.jobs.store import Job, NewJob
 from serve_app.protocols import MediaFile
 
-ENDPOINT = "/fal-ai/birefnet/v2/video"
 FIRST_LOOK_S = 0.02
 LONGEST_LOOK_S = 0.25
 GROWTH = 1.5
