@@ -2,15 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+NODE_STAMP := tests/clients/node_modules/.installed
 
-.PHONY: help setup demo serve check test test-fast bench train clean
+.PHONY: help setup node demo serve check test test-fast bench bulk train clean
 
 help:
 	@echo "make demo       remove the background of a clip, results in demo-output/"
 	@echo "make serve      run the service on http://127.0.0.1:8000 until Ctrl-C"
 	@echo "make test       all tests (test-fast: without those that start a cluster)"
+	@echo "make node       the official JavaScript client, for the tests that drive it (needs Node and npm)"
 	@echo "make check      ruff and mypy"
 	@echo "make bench      the benchmarks behind the README's tables"
+	@echo "make bulk       memory under a 1 GB upload and a slow reader of 1 GB (18 minutes)"
 	@echo "make train      train the embedded checkpoint again (hours; see training/README.md)"
 
 setup: $(STAMP)
@@ -20,6 +23,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $(STAMP)
+
+node: $(NODE_STAMP)
+
+$(NODE_STAMP): tests/clients/package.json tests/clients/package-lock.json
+	npm --prefix tests/clients ci --no-audit --no-fund
+	@touch $(NODE_STAMP)
 
 demo: setup
 	$(BIN)/birefnet-serve demo
@@ -42,10 +51,14 @@ bench: setup
 	$(BIN)/python -m benchmarks.network
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.dials
+	$(BIN)/python -m benchmarks.api
+
+bulk: setup
+	$(BIN)/python -m benchmarks.bulk
 
 train: setup
 	$(BIN)/pip install --quiet --editable '.[train]'
 	nice -n 19 $(BIN)/python -m training.train
 
 clean:
-	rm -rf .venv demo-output .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv tests/clients/node_modules demo-output .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -23,7 +23,7 @@ import httpx
 
 from serve_app.api import ENDPOINT
 from serve_app.client import served
-from serve_app.jobs.pipeline import encode_settings
+from serve_app.jobs.chunk_work import encode_settings
 from serve_app.jobs.plan import ChunkLimits, plan_chunks
 from serve_app.jobs.request import JobRequest
 from serve_app.local import Profile, free_port, running

@@ -11,7 +11,7 @@ from ray.serve import Application
 
 from serve_app.api.ingress import Ingress
 from serve_app.birefnet.variants import VARIANTS
-from serve_app.jobs.runner import JobRunner
+from serve_app.jobs.deployment import JobRunner
 from serve_app.settings import Scale, Settings, Stage
 from serve_app.stages.decoder import Decoder
 from serve_app.stages.encoder import Encoder
@@ -48,7 +48,7 @@ def build(settings: Settings) -> Application:
         ray_actor_options=LITTLE_CPU,
         graceful_shutdown_timeout_s=GRACE_S,
     )
-    files = _bind(FileServer, settings.artifacts_dir, settings.files.host, settings.files.port)
+    files = _bind(FileServer, settings)
     return _bind(
         Ingress,
         settings,

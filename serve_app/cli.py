@@ -1,4 +1,4 @@
-"""Command line: `birefnet-serve up`, `demo`, `remove`, `pull`."""
+"""Command line: `birefnet-serve up`, `migrate`, `certs`, `demo`, `remove`, `pull`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ import typer
 from rich.console import Console
 
 from serve_app import __version__
+from serve_app.accounts.cli import keys_app
 from serve_app.client import RequestFailed
+from serve_app.errors import SetupError
 from serve_app.local import Profile, StartError, free_port, is_free, running
 from serve_app.protocols import OutputType, Quality, Variant, WriteMode
 from serve_app.settings import EMBEDDED
+from serve_app.vendor import VENDOR_NAMES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+app.add_typer(keys_app, name="keys")
 errors = Console(stderr=True)
 
 Config = Annotated[Path, typer.Option(help="Profile: a Serve config such as config/local.yaml.")]
@@ -44,8 +48,8 @@ def start_errors() -> Iterator[None]:
     """What keeps a service from starting is told in one line, exit status 2."""
     try:
         yield
-    except StartError as error:
-        errors.print(f"cannot start: {error}")
+    except SetupError as error:
+        errors.print(f"cannot start: {error}", soft_wrap=True)
         raise typer.Exit(2) from error
 
 
@@ -66,6 +70,10 @@ def up(
     port: Annotated[int | None, typer.Option(help="HTTP port (default: the profile's).")] = None,
     files_port: Annotated[int | None, typer.Option(help="Port for downloads.")] = None,
     data_dir: DataDir = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Serve https, with what `certs` made.")] = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Everything on one port, for the vendor's host names too.")
+    ] = False,
 ) -> None:
     """Start the service with a Ray of its own; stop all of it on SIGTERM or Ctrl-C."""
     stop = threading.Event()
@@ -74,10 +82,17 @@ def up(
         stop.set()
         raise KeyboardInterrupt  # also leaves a start that is under way
 
+    def wanted_profile() -> Profile:
+        if names and files_port is not None:
+            raise StartError("with --names downloads are on the HTTP port: leave out --files-port")
+        profile = load_profile(config, port, files_port, data_dir)
+        profile = profile.with_tls() if tls else profile
+        return profile.with_names() if names else profile
+
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     try:
-        with start_errors(), running(load_profile(config, port, files_port, data_dir)) as profile:
+        with start_errors(), running(wanted_profile()) as profile:
             # Ray puts handlers of its own in place when it starts.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
@@ -90,6 +105,51 @@ def up(
             errors.print("stopping")
     except KeyboardInterrupt:
         errors.print("stopped before it was ready")
+
+
+@app.command()
+def migrate(config: Config = Path("config/local.yaml"), data_dir: DataDir = None) -> None:
+    """Create the job table of a profile or bring it to this version; before an upgrade, while the old one runs."""
+    from serve_app.jobs.schema import migrate as run
+
+    with start_errors():
+        settings = Profile.load(config, None, **({"data_dir": data_dir} if data_dir else {})).settings
+        print(f"the job table has version {run(settings.database_url)}")
+
+
+@app.command()
+def certs(
+    out: Annotated[
+        Path | None, typer.Option(help="Where they go (default: tls/ of the data directory).")
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="A further host name or address; may be repeated.")
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="For the vendor's host names too, as `up --names` needs it.")
+    ] = False,
+    config: Config = Path("config/local.yaml"),
+    data_dir: DataDir = None,
+) -> None:
+    """Make a private authority and a certificate for https on this machine; again: renew the certificate alone."""
+    from serve_app.certs import CertFiles, make_certificates
+
+    try:
+        default = Profile.load(config, None, **({"data_dir": data_dir} if data_dir else {})).tls_dir
+        files = CertFiles((out or default).absolute())
+        held = make_certificates(files, [*(name or ()), *(VENDOR_NAMES if names else ())])
+    except SetupError as error:
+        errors.print(str(error), soft_wrap=True)
+        raise typer.Exit(2) from error
+    errors.print(
+        f"{files.certificate} is for {', '.join(held)}; what clients need to trust it:", soft_wrap=True
+    )
+    print(f"export SSL_CERT_FILE={files.ca}")
+    print(f"export NODE_EXTRA_CA_CERTS={files.ca}")
+    if files.directory != default:
+        errors.print("what the service needs to find it:")
+        print(f"export BIREFNET_TLS__CERTIFICATE={files.certificate}")
+        print(f"export BIREFNET_TLS__KEY={files.key}")
 
 
 @app.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import mimetypes
+import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serve_app.api import ENDPOINT
 
+QUEUE = "/queue"
+POLL_S = 0.3
+FRAMES = re.compile(r"(\d+)/(\d+) frames")  # the line of a job's log that tells how far it is
 MAX_DATA_URI = 256 << 20
 
 
@@ -29,35 +34,69 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where to ask. `database_url`: of a service on this machine, whose job table tells how far a job is."""
+    """Where to ask. `verify`: whom to trust. `local`: it can read from this machine."""
 
     url: str
-    database_url: str | None = None
+    verify: ssl.SSLContext | bool = True
+    local: bool = False
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, verify=self.verify, trust_env=False, **options)
+
+
+def trusted() -> ssl.SSLContext:
+    """The public authorities, and this machine's own (SSL_CERT_FILE names a private one)."""
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
 
 
 async def cut_out(server: Server, fields: dict[str, Any], label: str, console: Console) -> dict[str, Any]:
-    """The reply to one request, with its progress on the screen. Raises RequestFailed."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=None, trust_env=False) as client:
+    """The result of one request, by the queue, with its log and progress on the screen. Raises RequestFailed.
+
+    Whoever gives up (Ctrl-C) cancels the request.
+    """
+    async with server.client(timeout=httpx.Timeout(60, write=None)) as client:
         try:
-            reply = await _watched(
-                asyncio.ensure_future(client.post(ENDPOINT, json=fields)), server, label, console
-            )
+            submitted = _json(await client.post(QUEUE + ENDPOINT, json=fields))
+            try:
+                await _watch(client, submitted["status_url"], label, console)
+            except asyncio.CancelledError:
+                await client.put(submitted["cancel_url"])
+                raise
+            return _json(await client.get(submitted["response_url"]))
         except httpx.TransportError as error:
             raise RequestFailed(f"{server.url} cannot be reached: {error}") from error
-    if reply.status_code != 200:
-        raise RequestFailed(_message(reply))
-    result: dict[str, Any] = reply.json()
-    return result
 
 
-async def download(url: str, path: Path) -> None:
+async def _watch(client: httpx.AsyncClient, status_url: str, label: str, console: Console) -> None:
+    """Return when the request is over; meanwhile show its log, and how far it is."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} frames"),
+    )
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(label, total=None)
+        told = 0
+        while True:
+            status = _json(await client.get(status_url, params={"logs": 1}))
+            for line in status["logs"][told:]:
+                if frames := FRAMES.match(line["message"]):
+                    bar.update(task, completed=int(frames[1]), total=int(frames[2]))
+                else:
+                    bar.console.print(f"  {line['message']}")
+            told = len(status["logs"])
+            if status["status"] == "COMPLETED":
+                return
+            await asyncio.sleep(POLL_S)
+
+
+async def download(server: Server, url: str, path: Path) -> None:
     """Stream a finished file to `path`; a broken transfer leaves nothing there."""
     part = path.with_name(f".{path.name}.part")
     try:
-        async with (
-            httpx.AsyncClient(timeout=60, trust_env=False) as client,
-            client.stream("GET", url) as reply,
-        ):
+        async with server.client(timeout=60) as client, client.stream("GET", url) as reply:
             reply.raise_for_status()
             with part.open("wb") as file:
                 async for piece in reply.aiter_bytes():
@@ -107,39 +146,12 @@ def served(path: Path) -> Iterator[str]:
         thread.join()
 
 
-async def _watched(
-    request: asyncio.Future[httpx.Response], server: Server, label: str, console: Console
-) -> httpx.Response:
-    """Show how far the job is until the request is answered."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} frames"),
-    )
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(label, total=None)
-        if server.database_url is None:
-            return await request
-        from serve_app.jobs.sql import SqlJobStore
-
-        store = SqlJobStore(server.database_url)
-        await store.open()
-        try:
-            before = {job.id for job in await store.recent(1)}
-            told = ""
-            while not request.done():
-                for job in await store.recent(1):
-                    step = job.progress
-                    if job.id in before:
-                        continue
-                    bar.update(task, completed=step.frames_done, total=step.frames_total or None)
-                    if step.message not in ("", told):
-                        told = step.message
-                        bar.console.print(f"  {step.stage}: {told}")
-                await asyncio.wait([request], timeout=0.25)
-        finally:
-            await store.close()
-    return request.result()
+def _json(reply: httpx.Response) -> dict[str, Any]:
+    """The object in a good reply. Raises RequestFailed with the service's own words."""
+    if not reply.is_success:
+        raise RequestFailed(_message(reply))
+    found: dict[str, Any] = reply.json()
+    return found
 
 
 def _message(reply: httpx.Response) -> str:

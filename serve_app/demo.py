@@ -37,12 +37,12 @@ def run_demo(clip: Path, out: Path, config: Path) -> None:
 async def _make(profile: Profile, clip: Path, kind: OutputType, out: Path) -> Path:
     """One request over HTTP, its output in `out`."""
     begun = time.perf_counter()
-    server = Server(profile.url, profile.settings.database_url)
+    server = Server(profile.url, profile.verify)
     fields = {"video_url": data_uri(clip), "video_output_type": kind.value}
     video = (await cut_out(server, fields, kind.value, console))["video"]
     seconds = time.perf_counter() - begun
     path = out / str(video["file_name"])
-    await download(video["url"], path)
+    await download(server, video["url"], path)
     console.print(
         f"{path}: {video['width']}x{video['height']}, {video['num_frames']} frames, {video['fps']:g} frames/s, "
         f"{video['file_size'] / 1e6:.2f} MB, made in {seconds:.1f} s ({video['num_frames'] / seconds:.1f} frames/s)"

@@ -8,18 +8,26 @@
     │   └── FrameTooLarge           over the frame size limit
     ├── FeatureNotSupported         an illegal combination of inputs     422, loc body.<field>
     ├── NothingProduced             no frame came out                    422
+    ├── BadRequest                  a header or query cannot be used     400
+    ├── KeyReused                   one idempotency key, two requests    422
     ├── TooManyWaiting              no free place to wait                429
     ├── JobCancelled                by the client                        499
     ├── StageError                  a stage failed                       500
     │   ├── InferenceFailed
     │   ├── EncodingFailed
-    │   └── StorageFull
+    │   ├── StorageFull
+    │   └── StorageUnavailable      the artifact store does not answer or refuses
     ├── CheckpointError             the weights cannot be used           500
     │   ├── CheckpointMissing       hub or directory not reachable
     │   └── CheckpointMismatch      keys or shapes differ from the network's
     ├── ReplicasLost                a chunk failed three times           503
     ├── CapacityTimeout             no replica within capacity_wait      503
+    ├── RunnerLost                  the runners of the job died          503
+    ├── StartTimeout                not started before its deadline      504
     └── WorkTimeout                 a stage call took too long           504
+
+    SetupError                      never on the wire: the service does not start
+    └── SchemaOutdated              the job table is not this version's
 
 Messages say what to do. Errors cross process borders, so each one pickles with its context.
 """
@@ -72,6 +80,12 @@ class FeatureNotSupported(ServiceError): ...
 class NothingProduced(ServiceError): ...
 
 
+class BadRequest(ServiceError): ...
+
+
+class KeyReused(ServiceError): ...
+
+
 class TooManyWaiting(ServiceError): ...
 
 
@@ -91,6 +105,9 @@ class EncodingFailed(StageError): ...
 class StorageFull(StageError): ...
 
 
+class StorageUnavailable(StageError): ...
+
+
 class CheckpointError(ServiceError):
     """The weights of a variant cannot be used."""
 
@@ -107,7 +124,20 @@ class ReplicasLost(ServiceError): ...
 class CapacityTimeout(ServiceError): ...
 
 
+class RunnerLost(ServiceError): ...
+
+
+class StartTimeout(ServiceError): ...
+
+
 class WorkTimeout(ServiceError): ...
+
+
+class SetupError(Exception):
+    """The service cannot start as it is set up; the message says what to do."""
+
+
+class SchemaOutdated(SetupError): ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +156,16 @@ WIRE: dict[type[ServiceError], Wire] = {
     FrameTooLarge: Wire(422, "image_too_large", "model"),
     FeatureNotSupported: Wire(422, "feature_not_supported", "model"),
     NothingProduced: Wire(422, "no_media_generated", "model"),
+    BadRequest: Wire(400, "bad_request", "request"),
+    KeyReused: Wire(422, "idempotency_key_reused", "request"),
     TooManyWaiting: Wire(429, "concurrent_requests_limit", "request"),
     JobCancelled: Wire(499, "client_cancelled", "request"),
     StageError: Wire(500, "internal_server_error", "model"),
     CheckpointError: Wire(500, "internal_server_error", "model"),
     ReplicasLost: Wire(503, "runner_connection_error", "request"),
     CapacityTimeout: Wire(503, "runner_scheduling_failure", "request"),
+    RunnerLost: Wire(503, "runner_disconnected", "request"),
+    StartTimeout: Wire(504, "request_timeout", "request"),
     WorkTimeout: Wire(504, "generation_timeout", "model"),
     ServiceError: Wire(500, "internal_error", "request"),
 }
@@ -151,6 +185,12 @@ def to_wire(error: ServiceError) -> WireError:
     wire = next(WIRE[cls] for cls in type(error).__mro__ if cls in WIRE)
     retryable = "true" if wire.status >= 500 and wire.shape == "request" else "false"
     headers = {"X-Fal-Retryable": retryable, "X-Fal-Needs-Retry": "1" if retryable == "true" else "false"}
+    if isinstance(error, StartTimeout):  # the caller's own deadline: no client tries again
+        headers = {
+            "X-Fal-Retryable": "false",
+            "X-Fal-Needs-Retry": "false",
+            "X-Fal-Request-Timeout-Type": "user",
+        }
     if wire.shape == "request":
         body: dict[str, Any] = {"detail": error.message, "error_type": wire.type}
         if wire.status == 429:

@@ -8,10 +8,11 @@ import contextlib
 import os
 import shutil
 import socket
+import ssl
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import httpx
 import yaml
 from pydantic import ValidationError
 
-from serve_app.settings import Settings
+from serve_app.errors import SetupError
+from serve_app.settings import Settings, TlsSettings
+from serve_app.vendor import uncovered
 
 MIB = 1 << 20
 OBJECT_STORE = 1024 * MIB  # frames and cutouts in flight
@@ -37,13 +40,13 @@ RAY_ENVIRONMENT = {
 }
 
 
-class StartError(Exception):
-    """The service cannot start; the message says what to change."""
+class StartError(SetupError):
+    """This machine or the profile keeps the service from starting; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A Serve config file as far as a single machine needs it."""
+    """A Serve config file as far as a single machine needs it. `host` and `port` are those of Serve's own proxy."""
 
     host: str
     port: int
@@ -82,9 +85,56 @@ class Profile:
         return self.settings.data_dir / "logs"
 
     @property
+    def tls_dir(self) -> Path:
+        """Where `birefnet-serve certs` puts this profile's certificates."""
+        return self.settings.data_dir.absolute() / "tls"
+
+    @property
     def url(self) -> str:
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{host}:{self.port}"
+        """The address for clients on this machine."""
+        scheme = "https" if self.settings.tls else "http"
+        door = self.settings.files if self.settings.front else self
+        host = "127.0.0.1" if door.host in ("0.0.0.0", "::") else door.host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{door.port}"
+
+    @property
+    def verify(self) -> ssl.SSLContext | bool:
+        """For httpx clients on this machine: the service's own certificate is the one to trust, whoever signed it.
+
+        Its names need not be those of `url`: this very file is what the service was given.
+        """
+        if self.settings.tls is None:
+            return True
+        context = ssl.create_default_context(cafile=self.settings.tls.certificate)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.check_hostname = False
+        return context
+
+    def with_tls(self) -> Profile:
+        """The profile served over https: with the files that it names, or else with those in `tls_dir`."""
+        if self.settings.tls is not None:
+            return self
+        tls = TlsSettings(certificate=self.tls_dir / "cert.pem", key=self.tls_dir / "key.pem")
+        return replace(self, settings=self.settings.model_copy(update={"tls": tls}))
+
+    def with_names(self) -> Profile:
+        """The profile on one port, good for the vendor's host names too: the file server becomes the front door, and
+        Serve's proxy takes a port behind it that nobody else needs to know.
+        """
+        tls = self.settings.tls
+        if tls is None:
+            raise StartError("clients ask for the vendor's names by https alone: add --tls to --names")
+        from serve_app.certs import check
+
+        check(tls.certificate, tls.key)
+        if missing := uncovered(tls.certificate):
+            raise StartError(
+                f"{tls.certificate} is not for {', '.join(missing)}: make one with `birefnet-serve certs --names`"
+            )
+        port = free_port()
+        files = self.settings.files.model_copy(update={"host": self.host, "port": self.port})
+        front = {"front": f"http://127.0.0.1:{port}", "files": files}
+        return replace(self, host="127.0.0.1", port=port, settings=self.settings.model_copy(update=front))
 
 
 @contextlib.contextmanager
@@ -93,6 +143,7 @@ def running(profile: Profile) -> Iterator[Profile]:
     for port in (profile.port, profile.settings.files.port):
         if not is_free(port):
             raise StartError(f"port {port} is taken: choose another one (--port, --files-port)")
+    http_options = {"host": profile.host, "port": profile.port, **_tls_options(profile.settings)}
     store = _object_store_bytes()
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
@@ -103,6 +154,9 @@ def running(profile: Profile) -> Iterator[Profile]:
     from ray import serve
 
     from serve_app.app import build
+    from serve_app.jobs.schema import migrate
+
+    migrate(profile.settings.database_url)  # replicas only look whether it is this version's
 
     temp = tempfile.mkdtemp(prefix="birefnet-")  # short: sockets in it must stay under 107 characters
     try:
@@ -118,7 +172,7 @@ def running(profile: Profile) -> Iterator[Profile]:
         logging_config = {"logs_dir": str(profile.logs_dir), "enable_access_log": False}
         serve.start(
             proxy_location="HeadOnly",
-            http_options={"host": profile.host, "port": profile.port},
+            http_options=http_options,
             logging_config=logging_config,
         )
         try:
@@ -129,7 +183,7 @@ def running(profile: Profile) -> Iterator[Profile]:
             raise StartError(
                 f"the application did not start: {error} (logs in {profile.logs_dir})"
             ) from error
-        _await_ready(profile.url)
+        _await_ready(profile)
         yield profile
     finally:
         with contextlib.suppress(Exception):
@@ -152,6 +206,11 @@ def is_free(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
+        except PermissionError as error:
+            raise StartError(
+                f"port {port} is not for this user: start as root, or allow it "
+                f"(sysctl net.ipv4.ip_unprivileged_port_start={port})"
+            ) from error
         except OSError:
             return False
         return True
@@ -179,13 +238,27 @@ def _object_store_bytes() -> int:
     return size
 
 
-def _await_ready(url: str) -> None:
+def _tls_options(settings: Settings) -> dict[str, str]:
+    """Serve's options for https. Raises SetupError when the files cannot be served with."""
+    tls = settings.tls
+    if tls is None:
+        return {}
+    from serve_app.certs import check
+
+    check(tls.certificate, tls.key)
+    if settings.front:
+        return {}  # https ends at the front door
+    return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key)}
+
+
+def _await_ready(profile: Profile) -> None:
     """Return when the health route answers 200 through the proxy."""
     deadline = time.monotonic() + READY_S
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200:
-                return
-        if time.monotonic() > deadline:
-            raise StartError(f"{url} did not answer within {READY_S:g} s")
-        time.sleep(0.1)
+    with httpx.Client(verify=profile.verify, timeout=5, trust_env=False) as client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get(f"{profile.url}/health").status_code == 200:
+                    return
+            if time.monotonic() > deadline:
+                raise StartError(f"{profile.url} did not answer within {READY_S:g} s")
+            time.sleep(0.1)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 
-from serve_app.client import RequestFailed, Server, cut_out, data_uri, download, served
+from serve_app.client import RequestFailed, Server, cut_out, data_uri, download, served, trusted
 from serve_app.local import temporary
 
 console = Console(stderr=True)
@@ -43,11 +43,11 @@ def remove(
 @contextmanager
 def _server(url: str | None, config: Path) -> Iterator[Server]:
     if url is not None:
-        yield Server(url.rstrip("/"))
+        yield Server(url.rstrip("/"), trusted())
         return
     console.print("starting a server …")
     with temporary(config) as profile:
-        yield Server(profile.url, profile.settings.database_url)
+        yield Server(profile.url, profile.verify, local=True)
 
 
 async def _one(
@@ -59,7 +59,7 @@ async def _one(
             url = source
         elif not Path(source).is_file():
             raise RequestFailed("no such file")
-        elif server.database_url is not None:  # our own: it can read from this machine, whatever the size
+        elif server.local:  # our own: it can read from this machine, whatever the size
             url = stack.enter_context(served(Path(source)))
         else:
             url = data_uri(Path(source))
@@ -69,7 +69,7 @@ async def _one(
         if key in reply:
             path = _target(source, out, several, suffix, Path(reply[key]["file_name"]).suffix)
             path.parent.mkdir(parents=True, exist_ok=True)
-            await download(reply[key]["url"], path)
+            await download(server, reply[key]["url"], path)
             made.append(path)
     return made
 

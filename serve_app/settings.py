@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
@@ -84,6 +84,7 @@ class RunnerSettings(_Part):
 
     replicas: int = Field(1, ge=1)
     max_jobs: int = Field(4, ge=1)
+    max_attempts: int = Field(10, ge=1)  # runners that may die over one job before it fails
     lease_s: float = 15.0
     poll_s: float = Field(0.25, le=0.25)
     capacity_wait_s: float = 1800.0
@@ -99,6 +100,34 @@ class FilesSettings(_Part):
     public_url: str | None = None
 
 
+class UploadSettings(_Part):
+    """What clients may store. `lifetime_s`: of uploads whose client asks for none (None: for ever). `idle_s`: without
+    a byte, until an upload is given up.
+    """
+
+    max_bytes: int = 20 << 30
+    lifetime_s: float | None = Field(7 * 86400.0, gt=0)
+    idle_s: float = Field(120.0, gt=0)
+
+
+class TlsSettings(_Part):
+    """PEM files that HTTP and downloads are served with; `birefnet-serve up --tls` names them."""
+
+    certificate: Path
+    key: Path
+
+
+class ExpirySettings(_Part):
+    """Seconds after a job's end until its files, its row, or a result that was not to be kept are deleted (None:
+    never), and how often that is looked at.
+    """
+
+    files_s: float | None = Field(7 * 86400.0, gt=0)
+    jobs_s: float | None = Field(30 * 86400.0, gt=0)
+    unkept_s: float = Field(3600.0, gt=0)
+    every_s: float = Field(60.0, gt=0)
+
+
 class FetchSettings(_Part):
     max_bytes: int = 20 << 30
     connect_s: float = 10.0
@@ -107,19 +136,59 @@ class FetchSettings(_Part):
     allow_private: bool = True  # local profile: http://127.0.0.1/… is a fine source
 
 
+class AuthSettings(_Part):
+    """Whether clients need an API key. A verified key is believed for `cache_s` seconds, a revoked one so long too."""
+
+    required: bool = False
+    cache_s: float = Field(5.0, ge=0)
+
+
+class WebhookSettings(_Part):
+    """How receivers are told of the end of their jobs. The delay doubles from the first to the longest.
+
+    key_file: of the signing keys, the same for all processes of a cluster; default: in the data directory.
+    max_open: attempts under way at one time, `max_per_receiver` of them at one receiver.
+    max_inline_bytes: of the files of a sync_mode result; with more, the receiver is told to fetch the result.
+    """
+
+    key_file: Path | None = None
+    allow_private: bool = True  # local profile: a receiver on this machine is a fine one
+    first_limit_s: float = Field(15.0, gt=0)
+    retry_limit_s: float = Field(120.0, gt=0)
+    max_retries: int = Field(31, ge=0)
+    first_delay_s: float = Field(10.0, ge=0)
+    longest_delay_s: float = Field(6 * 3600.0, ge=0)
+    max_open: int = Field(64, ge=1)
+    max_per_receiver: int = Field(4, ge=1)
+    max_inline_bytes: int = Field(8 << 20, ge=0)
+    poll_s: float = Field(0.5, gt=0)
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
     model_config = SettingsConfigDict(env_prefix="BIREFNET_", env_nested_delimiter="__", extra="forbid")
 
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".birefnet-serve")
+    database: str | None = None  # postgresql://… ; None: SQLite in the data directory
+    artifacts: str | None = None  # s3://, gs:// or az:// with bucket and prefix; None: in the data directory
+    secret: SecretStr | None = (
+        None  # behind signed URLs, the same in all processes; None: in the data directory
+    )
+    public_url: str | None = None  # of the API as clients see it, when it is not the host they asked
+    tls: TlsSettings | None = None
+    front: str | None = None  # Serve's own address, when clients reach it by the file server's port alone
     max_inline_bytes: int = 64 << 20  # of a sync_mode result; base64 makes a third more of it
     max_side: int = 8192  # pixels of a source frame, either way
     chunk: ChunkSettings = ChunkSettings()
     ingress: IngressSettings = IngressSettings()
     runner: RunnerSettings = RunnerSettings()
     files: FilesSettings = FilesSettings()
+    uploads: UploadSettings = UploadSettings()
     fetch: FetchSettings = FetchSettings()
+    expiry: ExpirySettings = ExpirySettings()
+    auth: AuthSettings = AuthSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     decoder: Stage = Stage()
     encoder: Stage = Stage(scale=Scale(max_ongoing=2))
     segmenter: SegmenterSettings = SegmenterSettings()
@@ -143,13 +212,35 @@ class Settings(BaseSettings):
         self.data_dir = self.data_dir.expanduser().absolute()
         return self
 
-    @property
-    def database_url(self) -> str:
-        return f"sqlite+aiosqlite:///{self.data_dir / 'jobs.sqlite'}"
+    @model_validator(mode="after")
+    def _one_secret(self) -> Settings:
+        if self.artifacts and "://" in self.artifacts and self.secret is None:
+            raise ValueError(
+                "artifacts in a bucket need a `secret` that all nodes share: set BIREFNET_SECRET to a random text, "
+                "such as `openssl rand -hex 32` prints"
+            )
+        return self
 
     @property
-    def artifacts_dir(self) -> Path:
-        return self.data_dir / "artifacts"
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.data_dir / 'jobs.sqlite'}"
+
+    @property
+    def artifacts_url(self) -> str | Path:
+        return self.artifacts or self.data_dir / "artifacts"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """This node's half-made files and copies, where artifacts lie in a bucket."""
+        return self.data_dir / "scratch"
+
+    @property
+    def secret_text(self) -> str | None:
+        return self.secret.get_secret_value() if self.secret else None
+
+    @property
+    def webhook_key_file(self) -> Path:
+        return self.webhooks.key_file or self.data_dir / "webhook-keys.json"
 
     def segmenter_for(self, variant: Variant) -> SegmenterSettings:
         """The common settings with a variant's own over them; the warm variant never scales to zero."""

@@ -7,6 +7,8 @@ import os
 import hypothesis  # noqa: F401  its plugin would import it late, beside running threads: Python 3.11 can crash there
 import pytest
 
+pytest_plugins = ["tests.databases"]
+
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)
 def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]

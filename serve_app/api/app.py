@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from serve_app import __version__
+from serve_app.api.auth import Authentication
+from serve_app.api.cors import Cors, Preflights
 from serve_app.api.errors import install_error_handlers
-from serve_app.api.middleware import RequestId
-from serve_app.api.openapi import describe_bodies
+from serve_app.api.hosts import HostPrefixes
+from serve_app.api.middleware import RequestId, ServerTiming
+from serve_app.api.openapi import describe_bodies, error_replies, response
+from serve_app.api.platform import Platform
+from serve_app.api.proxy import VendorProxy, proxy_router
+from serve_app.api.queue import Queue
+from serve_app.api.queue_schema import QueueStatus
 from serve_app.api.run import Run
 from serve_app.api.schema import VideoInput
 from serve_app.api.services import Services
+from serve_app.api.storage import AppTokenInput, Storage, UploadInput
+from serve_app.api.vendor_openapi import openapi_router
+from serve_app.api.wellknown import jwks_router
+
+
+class Health(BaseModel):
+    """The service answers, and its job table too."""
+
+    status: Literal["ok"]
+    jobs: dict[str, int]
 
 
 def make_app(services: Services) -> FastAPI:
@@ -24,18 +44,36 @@ def make_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
     )
+    # The last one is the outermost: a refusal at the door has a request id too.
+    if services.verifier is not None:
+        app.add_middleware(Authentication, verifier=services.verifier, signer=services.urls.links.signer)
+    app.add_middleware(VendorProxy)
+    app.add_middleware(HostPrefixes)
+    app.add_middleware(Preflights)
     app.add_middleware(RequestId)
+    app.add_middleware(ServerTiming)
+    app.add_middleware(Cors)
     install_error_handlers(app)
     app.include_router(_health(services))
     app.include_router(Run(services).router())
-    describe_bodies(app, VideoInput)
+    app.include_router(Queue(services).router())
+    app.include_router(Storage(services).router())
+    app.include_router(jwks_router(services.webhook_keys))
+    app.include_router(Platform(services).router())
+    app.include_router(openapi_router(services))
+    app.include_router(proxy_router())
+    describe_bodies(app, VideoInput, QueueStatus, UploadInput, AppTokenInput)
     return app
 
 
 def _health(services: Services) -> APIRouter:
     router = APIRouter(tags=["service"])
 
-    @router.get("/health", summary="Whether requests can be taken")
+    @router.get(
+        "/health",
+        summary="Whether requests can be taken",
+        responses={200: response(Health, "They can."), **error_replies()},
+    )
     async def health() -> JSONResponse:
         counts = await services.store.counts()
         return JSONResponse({"status": "ok", "jobs": {state.value.lower(): n for state, n in counts.items()}})

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serve_app.api.bodies import keepable
 from serve_app.api.schema import VideoInput
 from serve_app.errors import DOCS, ServiceError, WireError, to_wire
 
@@ -31,6 +32,10 @@ class InvalidInput(Exception):
     def __init__(self, details: list[dict[str, Any]]) -> None:
         super().__init__(details)
         self.details = details
+
+    @property
+    def wire(self) -> WireError:
+        return WireError(422, {"detail": self.details}, {})
 
 
 class ModelErrorItem(BaseModel):
@@ -57,14 +62,19 @@ class RequestError(BaseModel):
     error_type: str | None = None
 
 
-def parse_input(body: bytes) -> VideoInput:
-    """The input in `body`, whatever the Content-Type says; `InvalidInput` otherwise."""
+def parse_body(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`, whatever the Content-Type says; `InvalidInput` otherwise."""
     try:
         data = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidInput([_item("json_invalid", "JSON decode error", {}, {"error": str(error)})]) from error
     if not isinstance(data, dict):
         raise InvalidInput([_item("dict_type", "Input should be a valid dictionary", data, None)])
+    return data
+
+
+def validate(data: dict[str, Any]) -> VideoInput:
+    """The input in a JSON object; `InvalidInput` otherwise."""
     try:
         return VideoInput.model_validate(data)
     except ValidationError as error:
@@ -89,9 +99,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, InvalidInput)
-        # The items repeat the input, and valid JSON can hold numbers (1e999) that come back as infinity.
-        body = pydantic_core.to_json({"detail": error.details}, inf_nan_mode="null")
-        return Response(body, 422, media_type="application/json")
+        return reply(error.wire)
 
     async def on_service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
@@ -111,7 +119,7 @@ def _item(
     kind: str, message: str, value: Any, context: dict[str, Any] | None, *field: str | int
 ) -> dict[str, Any]:
     kind = TYPE_NAMES.get(kind, kind)
-    item: dict[str, Any] = {"type": kind, "loc": ["body", *field], "msg": message, "input": value}
+    item: dict[str, Any] = {"type": kind, "loc": ["body", *field], "msg": message, "input": keepable(value)}
     if context:
         item["ctx"] = context
     return item | {"url": DOCS + kind}

@@ -6,6 +6,7 @@ of it is pickled, and its routers get the opened services by plain arguments.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,14 @@ from fastapi import FastAPI
 from ray import serve
 
 from serve_app.api.app import make_app
+from serve_app.api.hosts import ForwardedScheme
 from serve_app.api.services import Services
 from serve_app.api.urls import FileUrls
 from serve_app.storage.artifacts import Artifacts
+from serve_app.storage.links import FileLinks
+from serve_app.storage.signing import Signer
+from serve_app.storage.uploads import UploadLimits
+from serve_app.webhooks.keys import KeyFile
 
 if TYPE_CHECKING:
     from serve_app.settings import Settings
@@ -54,22 +60,41 @@ class Ingress:
         self, settings: Settings, runner_handle: Any, files_handle: Any
     ) -> None:
         """`files_handle` is not called: it makes the file server a part of the application."""
-        from serve_app.jobs.sql import SqlJobStore  # the database: in ingress and runner alone
+        from serve_app.accounts.keys import KeyTable  # the database: in ingress and runner alone
+        from serve_app.accounts.verifier import Verifier
+        from serve_app.jobs.sql import SqlJobStore
 
+        self._behind_front = settings.front is not None
         self._store = SqlJobStore(settings.database_url)
         await self._store.open()
+        self._keys = KeyTable(settings.database_url)
+        artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+        await asyncio.to_thread(artifacts.check)
+        signer = Signer.load(settings.secret_text, settings.data_dir)
         self._services = Services(
             store=self._store,
-            artifacts=Artifacts(settings.artifacts_dir),
+            artifacts=artifacts,
             hints=HandleHints(runner_handle),
-            urls=FileUrls(settings.files.port, settings.files.public_url),
+            urls=FileUrls(
+                None if settings.front else settings.files.port,
+                FileLinks(signer, artifacts),
+                settings.files.public_url,
+            ),
+            webhook_keys=KeyFile(settings.webhook_key_file),
+            verifier=Verifier(self._keys, settings.auth.cache_s) if settings.auth.required else None,
+            uploads=UploadLimits(**settings.uploads.model_dump()),
+            public_url=settings.public_url,
             max_waiting=settings.ingress.max_waiting,
             max_body_bytes=settings.ingress.max_body_bytes,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return make_app(self._services)
+        app = make_app(self._services)
+        if self._behind_front:
+            app.add_middleware(ForwardedScheme)
+        return app
 
     async def __del__(self) -> None:
         if hasattr(self, "_store"):
             await self._store.close()
+            await self._keys.close()

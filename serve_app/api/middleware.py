@@ -1,7 +1,8 @@
-"""What wraps every reply: the request id, and a last resort for bugs."""
+"""What wraps every reply: the request id, a last resort for bugs, and the time that it took."""
 
 from __future__ import annotations
 
+import time
 import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,3 +44,22 @@ class RequestId:
             if started:
                 raise
             await unexpected(error)(scope, receive, send_with_id)
+
+
+class ServerTiming:
+    """Tells in each reply how many milliseconds passed in the application before the reply began."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = time.perf_counter()
+
+        async def send_with_time(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                spent = (time.perf_counter() - arrived) * 1000
+                header = (b"server-timing", f"app;dur={spent:.3f}".encode())
+                message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        await self.app(scope, receive, send_with_time)

@@ -1,4 +1,4 @@
-"""OpenAPI for bodies that the handlers parse themselves (they ignore the Content-Type; FastAPI does not)."""
+"""OpenAPI for what the handlers read and write themselves: bodies, headers, replies (FastAPI would negotiate)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,60 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from serve_app.api.errors import ModelError, RequestError
+from serve_app.api.queue_schema import NotFound
+
 TEMPLATE = "#/components/schemas/{model}"
 
+REQUEST_ID = {
+    "name": "request_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
+LOGS = {
+    "name": "logs",
+    "in": "query",
+    "required": False,
+    "description": "`true` or `1` asks for the log.",
+    "schema": {"type": "string", "enum": ["true", "false", "1", "0"]},
+}
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
+ERRORS: dict[int, tuple[Any, str]] = {
+    400: (RequestError, "A header, the query or the moment is wrong."),
+    404: (NotFound, "Unknown, or no longer kept."),
+    422: (ModelError | RequestError, "The input cannot be used."),
+    429: (RequestError, "Too many requests are waiting."),
+    499: (RequestError, "The request was cancelled."),
+    500: (ModelError | RequestError, "The work failed."),
+    503: (RequestError, "No capacity."),
+    504: (ModelError | RequestError, "Not started in time, or too slow."),
+}
+
+
+def error_replies(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that can fail with `statuses`, or with 500 by a bug."""
+    return {status: response(*ERRORS[status]) for status in (*statuses, 500)}
+
+
+def response(model: Any, description: str) -> dict[str, Any]:
+    return {"model": model, "description": description}
+
+
+def body_of(model: type[BaseModel], *parameters: dict[str, Any]) -> dict[str, Any]:
     """`openapi_extra` of a route whose body is `model`; the schema itself comes from `describe_bodies`."""
-    schema = {"$ref": TEMPLATE.format(model=model.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    content = {"application/json": {"schema": reference(model)}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": list(parameters)}
+
+
+def events_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of one server-sent event that carries `model`."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": reference(model)}
+    return {"type": "object", "properties": {"data": data}, "required": ["data"]}
+
+
+def reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": TEMPLATE.format(model=model.__name__)}
 
 
 def describe_bodies(app: FastAPI, *models: type[BaseModel]) -> None:

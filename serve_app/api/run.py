@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from serve_app.api import ENDPOINT
-from serve_app.api.errors import ModelError, RequestError, parse_input, reply
-from serve_app.api.openapi import body_of
-from serve_app.api.schema import VideoFile, VideoInput, VideoOutput, check_supported
+from serve_app.api.bodies import read_body
+from serve_app.api.errors import parse_body, validate
+from serve_app.api.openapi import body_of, error_replies, response
+from serve_app.api.results import answer
+from serve_app.api.schema import VideoInput, VideoOutput, check_supported
 from serve_app.api.services import Services
-from serve_app.api.urls import data_uri
-from serve_app.errors import FileTooLarge, JobCancelled, ServiceError, TooManyWaiting, to_wire
-from serve_app.jobs.names import outputs_of
-from serve_app.jobs.request import JobResult
+from serve_app.api.submission import PARAMETERS, Submission, enter
+from serve_app.errors import JobCancelled, ServiceError, TooManyWaiting
 from serve_app.jobs.store import Job, NewJob
-from serve_app.protocols import MediaFile
+
+T = TypeVar("T")
 
 FIRST_LOOK_S = 0.02
 LONGEST_LOOK_S = 0.25
@@ -46,41 +47,24 @@ class Run:
                 name=name,
                 operation_id=name,
                 summary="Remove the background of a video and wait for the result",
-                response_model=VideoOutput,
-                response_model_exclude_none=True,
                 responses={
-                    422: {"model": ModelError, "description": "The input cannot be used."},
-                    429: {"model": RequestError, "description": "Too many requests are waiting."},
-                    500: {"model": ModelError, "description": "The work failed."},
-                    503: {"model": RequestError, "description": "No capacity."},
+                    200: response(VideoOutput, "The output."),
+                    **error_replies(400, 404, 422, 429, 499, 503, 504),
                 },
-                openapi_extra=body_of(VideoInput),
+                openapi_extra=body_of(VideoInput, *PARAMETERS),
             )
         return router
 
     async def post(self, request: Request) -> Response:
         """Cut the subject out of every frame of the video at `video_url`."""
-        video = parse_input(await self._body(request))
+        submission = Submission.of(request, self._services.urls.base(request))
+        sent = parse_body(await read_body(request, self._services.max_body_bytes))
+        video = validate(sent)
         check_supported(video)
         with self._place():
-            job = await self._run(NewJob(request.state.request_id, video.to_request().as_json()), request)
-        if video.sync_mode and job.result is not None:
-            return await self._answer_inline(job, JobResult.from_json(job.result))
-        return self._answer(job, request)
-
-    async def _body(self, request: Request) -> bytes:
-        limit = self._services.max_body_bytes
-        parts: list[bytes] = []
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise FileTooLarge(
-                    f"The request is larger than {limit} bytes. Give video_url as an http(s) URL.",
-                    context={"max_size": limit},
-                )
-            parts.append(part)
-        return b"".join(parts)
+            await submission.admit(self._services.store)
+            job = await self._run(submission.job(request.state.request_id, sent, video), request)
+        return await answer(self._services, job, request)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -94,14 +78,18 @@ class Run:
             self._waiting -= 1
 
     async def _run(self, new: NewJob, request: Request) -> Job:
-        """Insert a job and wait for its end. Whoever goes away in between takes the job with him."""
-        inserted = self._spawn(self._services.store.insert(new))
+        """Insert a job and wait for its end. Whoever goes away in between takes the job with him, unless it has a key:
+        then he may come back for it.
+        """
+        inserted = self._spawn(enter(self._services.store, new))
         try:
-            await asyncio.shield(inserted)
+            job = await asyncio.shield(inserted)
+            request.state.request_id = job.id
             self._services.hints.wake()
-            return await self._wait(new.id, request)
+            return await self._wait(job.id, request)
         except BaseException:  # gone, or not to be answered: either way nobody waits for the job
-            await asyncio.shield(self._spawn(self._abandon(inserted, new.id)))
+            if new.idempotency_key is None:
+                await asyncio.shield(self._spawn(self._abandon(inserted)))
             raise
 
     async def _wait(self, job_id: str, request: Request) -> Job:
@@ -118,45 +106,15 @@ class Run:
             await asyncio.sleep(pause)
             pause = min(pause * GROWTH, LONGEST_LOOK_S)
 
-    async def _abandon(self, inserted: asyncio.Task[None], job_id: str) -> None:
+    async def _abandon(self, inserted: asyncio.Task[Job]) -> None:
         # An insert that is under way cannot be called back: wait for it, or its job would run for nobody.
-        await inserted
-        await self._cancel(job_id)
+        job = await inserted
+        await self._services.store.request_cancel(job.id)
+        self._services.hints.cancel(job.id)
 
-    async def _cancel(self, job_id: str) -> None:
-        await self._services.store.request_cancel(job_id)
-        self._services.hints.cancel(job_id)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that outlives the request; the set keeps it from being collected."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _answer(self, job: Job, request: Request) -> Response:
-        if job.result is None:
-            return reply(
-                job.error or to_wire(ServiceError(f"The request ended as {job.state} without a reason."))
-            )
-        return _reply(
-            JobResult.from_json(job.result), lambda file: self._services.urls.of(file.name, request)
-        )
-
-    async def _answer_inline(self, job: Job, result: JobResult) -> Response:
-        """The files themselves, as data URIs; afterwards neither they nor the result are kept."""
-        artifacts = self._services.artifacts
-        try:
-            return await asyncio.to_thread(_reply, result, lambda file: data_uri(artifacts, file))
-        finally:
-            await asyncio.to_thread(artifacts.delete_prefix, outputs_of(job.id))
-            await self._services.store.forget_result(job.id)
-
-
-def _reply(result: JobResult, url: Callable[[MediaFile], str]) -> Response:
-    mask = result.mask_video
-    output = VideoOutput(
-        video=VideoFile.of(result.video, url(result.video)),
-        mask_video=VideoFile.of(mask, url(mask)) if mask else None,
-    )
-    return JSONResponse(output.model_dump(mode="json", exclude_none=True))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.errors import FeatureNotSupported
 from serve_app.jobs.request import JobRequest
-from serve_app.protocols import MediaFile, OutputType, Quality, Variant, WriteMode
+from serve_app.protocols import OutputType, Quality, Variant, WriteMode
 
 
 class Resolution(StrEnum):
@@ -87,21 +87,6 @@ class VideoFile(BaseModel):
     fps: float | None = Field(None, description="Frames per second.")
     duration: float | None = Field(None, description="Length in seconds.")
     num_frames: int | None = Field(None, description="Number of frames.")
-
-    @classmethod
-    def of(cls, media: MediaFile, url: str) -> VideoFile:
-        """The file as clients see it at `url`."""
-        return cls(
-            url=url,
-            content_type=media.content_type,
-            file_name=media.file_name,
-            file_size=media.file_size,
-            width=media.width,
-            height=media.height,
-            fps=media.fps,
-            duration=media.duration,
-            num_frames=media.num_frames,
-        )
 
 
 class VideoOutput(BaseModel):

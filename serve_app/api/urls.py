@@ -1,41 +1,45 @@
-"""URLs of outputs, made when a reply is written: the same job may be asked for through several hosts."""
+"""Addresses that replies name, made when a reply is written: the same job may be asked for through several hosts."""
 
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from starlette.requests import Request
 
-from serve_app.protocols import MediaFile
-from serve_app.storage.artifacts import Artifacts
+from serve_app.storage.links import FileLinks
 
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+_AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+
+def authority(request: Request) -> tuple[str, str]:
+    """The host that the client asked (an IPv6 address in brackets) and ":port" or ""; a Host header that is none is
+    not repeated to anybody: then it is the server's own address.
+    """
+    match = _AUTHORITY.fullmatch(request.headers.get("host", ""))
+    if match:
+        return match[1], match[2] or ""
+    host, port = request.scope.get("server") or ("127.0.0.1", None)
+    return f"[{host}]" if ":" in host else host, f":{port}" if port else ""
 
 
 @dataclass(frozen=True, slots=True)
 class FileUrls:
-    """Where clients reach the file server: at `public_url`, or on `port` of the host that they asked."""
+    """Where clients reach files: at `public_url`, or on `port` of the host that they asked (None: the port too)."""
 
-    port: int
+    port: int | None
+    links: FileLinks
     public_url: str | None = None
 
     def of(self, name: str, request: Request) -> str:
         """The URL of the artifact `name` for the client that sent `request`."""
-        return f"{self._base(request)}/files/{quote(name)}"
+        return self.links.at(name, self.base(request))
 
-    def _base(self, request: Request) -> str:
+    def base(self, request: Request) -> str:
+        """The file server for that client, without a slash at the end."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        host = request.url.hostname or ""
-        if not _HOST.fullmatch(host):
-            host = str((request.scope.get("server") or ("127.0.0.1",))[0])
-        return f"{request.url.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-
-def data_uri(artifacts: Artifacts, file: MediaFile) -> str:
-    """The file itself as a URL."""
-    with artifacts.local_path(file.name) as path:
-        return f"data:{file.content_type};base64,{b64encode(path.read_bytes()).decode()}"
+        host, port = authority(request)
+        if self.port is not None:
+            port = f":{self.port}"
+        return f"{request.url.scheme}://{host}{port}"

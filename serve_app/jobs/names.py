@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+WORK = "work"
+
 
 @dataclass(frozen=True, slots=True)
 class JobNames:
@@ -14,7 +16,7 @@ class JobNames:
 
     @property
     def work(self) -> str:
-        return f"work/{self.job_id}"
+        return work_of(self.job_id)
 
     @property
     def outputs(self) -> str:
@@ -37,6 +39,11 @@ class JobNames:
     def output(self, kind: str, extension: str) -> str:
         """`kind`: "output" or "mask", the name of the file as clients save it."""
         return f"{self.own_outputs}/{kind}.{extension}"
+
+
+def work_of(job_id: str) -> str:
+    """The prefix of the source, the pieces and all half-made files of a job."""
+    return f"{WORK}/{job_id}"
 
 
 def outputs_of(job_id: str) -> str:

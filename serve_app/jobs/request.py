@@ -47,10 +47,11 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a completed job made."""
+    """What a completed job made. `inline`: the reply carries the files themselves, once, and nothing is kept."""
 
     video: MediaFile
     mask_video: MediaFile | None = None
+    inline: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,7 +59,7 @@ class JobResult:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobResult:
         mask = data.get("mask_video")
-        return cls(_media(data["video"]), _media(mask) if mask else None)
+        return cls(_media(data["video"]), _media(mask) if mask else None, bool(data.get("inline", False)))
 
 
 def _media(data: dict[str, Any]) -> MediaFile:

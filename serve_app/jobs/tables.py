@@ -1,4 +1,7 @@
-"""The jobs table in SQLAlchemy Core, the database's clock, and rows as value objects."""
+"""The job table and its companions in SQLAlchemy Core, and the database's clock.
+
+What the tables are on disk is made by the migrations; `metadata` says the same to the statements.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    Row,
     String,
     Table,
     Text,
@@ -21,9 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-
-from serve_app.errors import WireError
-from serve_app.jobs.store import Claim, Job, JobState, Lease, Priority, Progress
 
 
 class now(FunctionElement[float]):
@@ -47,11 +46,14 @@ def _now_postgresql(element: now, compiler: SQLCompiler, **kwargs: Any) -> str:
 
 metadata = MetaData()
 
+# SQLite numbers rows by itself only in a column that is called INTEGER.
+_number = BigInteger().with_variant(Integer, "sqlite")
+
 jobs = Table(
     "jobs",
     metadata,
     # Created order: a number, because two inserts can share a millisecond.
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("number", _number, primary_key=True, autoincrement=True),
     Column("id", String(64), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("priority", Integer, nullable=False),
@@ -60,42 +62,84 @@ jobs = Table(
     Column("finished_at", Double),
     Column("owner", String(255)),
     Column("token", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
     Column("expires_at", Double),
-    Column("cancel_requested", Boolean, nullable=False),
     Column("stage", Text, nullable=False),
     Column("frames_done", BigInteger, nullable=False),
     Column("frames_total", BigInteger, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("input", JSON, nullable=False),
     Column("result", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
+    # "" for none: a unique index takes any two NULLs for different.
+    Column("account", String(255), nullable=False),
+    Column("idempotency_key", String(255)),
+    Column("fingerprint", String(64)),
+    Column("start_by", Double),
+    Column("hint", Text),
+    Column("retry", Boolean, nullable=False),
+    Column("keep_result", Boolean, nullable=False),
+    Column("lifetime_s", Double),
+    Column("webhook", Text),
+    Column("files_url", Text),
+    Column("payload", JSON(none_as_null=True)),
+    Column("result_taken", Boolean, nullable=False),
+    Column("files_deleted", Boolean, nullable=False),
     Index("jobs_by_state", "state", "priority", "number"),
+    Index("jobs_by_key", "account", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
 )
 
-# What readers load: everything but the input, which can be megabytes.
-job_columns = [column for column in jobs.c if column.name != "input"]
+# Apart from the jobs: an input can be a whole video, and SQLite writes a row anew with each change to it.
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("input", JSON, nullable=False),
+)
 
+events = Table(
+    "events",
+    metadata,
+    Column("number", _number, primary_key=True, autoincrement=True),
+    Column("job_id", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("level", String(16), nullable=False),
+    Column("message", Text, nullable=False),
+    Index("events_of_job", "job_id", "number"),
+    sqlite_autoincrement=True,
+)
 
-def to_job(row: Row[Any]) -> Job:
-    """A row of `job_columns` (or more) as a value object."""
-    error = row.error
-    return Job(
-        id=row.id,
-        state=JobState(row.state),
-        priority=Priority(row.priority),
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        owner=row.owner,
-        token=row.token,
-        cancel_requested=row.cancel_requested,
-        progress=Progress(row.stage, row.frames_done, row.frames_total, row.message),
-        result=row.result,
-        error=WireError(error["status"], error["body"], error["headers"]) if error else None,
-    )
+pieces = Table(
+    "pieces",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("piece", JSON, nullable=False),
+)
 
+# Webhooks to be sent, one for each finished job that asked for it; owner and expires_at are the sender's lease.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Double, nullable=False),
+    Column("owner", String(255)),
+    Column("expires_at", Double),
+    Column("done", Boolean, nullable=False),
+    Column("last_error", Text),
+    Index("deliveries_due", "done", "next_at"),
+)
 
-def to_claim(row: Row[Any]) -> Claim:
-    """A full row that was just claimed."""
-    return Claim(to_job(row), Lease(row.id, row.owner, row.token, row.expires_at), row.input)
+# What the secret of a key hashes to, never the secret.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("account", String(36), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", String(64), nullable=False),
+    Column("admin", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)

@@ -69,7 +69,7 @@ class Decoder(protocols.Decoder):
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.decoder.threads
-        self._artifacts = Artifacts(settings.artifacts_dir)
+        self._artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
         self._bench = WorkBench(settings.decoder.scale.max_ongoing, "decoding")
         self._pool = DecoderPool()
 
@@ -77,7 +77,7 @@ class Decoder(protocols.Decoder):
         from serve_app.video.probe import probe  # PyAV: in this replica alone
 
         def work(cancelled: Callable[[], bool]) -> Index:
-            with self._artifacts.local_path(source) as path:
+            with self._artifacts.local_path(source, cancelled=cancelled) as path:
                 return probe(path, cancelled)
 
         return await self._bench.run(work, limits)
@@ -85,21 +85,24 @@ class Decoder(protocols.Decoder):
     async def decode(self, source: str, index: IndexBrief, chunk: Chunk, limits: CallLimits) -> Frames:
         from serve_app.video.decode import ChunkDecoder
 
-        with self._artifacts.local_path(source) as path:
-            kept = self._pool.take(source, chunk)
+        kept = self._pool.take(source, chunk)
 
-            def work(cancelled: Callable[[], bool]) -> tuple[ChunkDecoder, Frames]:
-                decoder = kept or ChunkDecoder(path, index, self._threads)
-                try:
+        def work(cancelled: Callable[[], bool]) -> tuple[ChunkDecoder, Frames]:
+            decoder = kept
+            try:
+                # Also around a decoder that is open already: it opens the path again when it has to step back.
+                with self._artifacts.local_path(source, cancelled=cancelled) as path:
+                    decoder = decoder or ChunkDecoder(path, index, self._threads)
                     frames = decoder.decode(chunk, cancelled)
-                except BaseException:
+            except BaseException:
+                if decoder is not None:
                     decoder.close()
-                    raise
-                if chunk.stop is None:
-                    decoder.close()
-                return decoder, frames
+                raise
+            if chunk.stop is None:
+                decoder.close()
+            return decoder, frames
 
-            decoder, frames = await self._bench.run(work, limits)
+        decoder, frames = await self._bench.run(work, limits)
         if chunk.stop is not None:
             self._pool.give(source, chunk.stop, decoder)
             asyncio.get_running_loop().call_later(IDLE_S, self._pool.close_idle, 0, IDLE_S)

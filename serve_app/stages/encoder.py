@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ray import serve
@@ -33,7 +34,7 @@ class Encoder(protocols.Encoder):
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.encoder.threads
-        self._artifacts = Artifacts(settings.artifacts_dir)
+        self._artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
         self._bench = WorkBench(settings.encoder.scale.max_ongoing, "encoding")
 
     async def encode(
@@ -76,21 +77,24 @@ class Encoder(protocols.Encoder):
             size = sum(self._artifacts.size(name) for name in request.pieces)
             with (
                 self._scratch(request.source, size) as directory,
-                self._artifacts.local_path(request.source) as source,
+                self._artifacts.local_path(request.source, cancelled=cancelled) as source,
             ):
                 path = directory / "output"
-                media = join_pieces(lambda: self._pieces(request.pieces), request, source, path, cancelled)
+                pieces = partial(self._pieces, request.pieces, cancelled)
+                media = join_pieces(pieces, request, source, path, cancelled)
                 # The name belongs to one holder of the job, so what lies there came from an earlier try.
                 with suppress(FileExistsError):
-                    self._artifacts.put_file(request.output, path, final=True)
+                    self._artifacts.put_file(
+                        request.output, path, final=True, content_type=media.content_type
+                    )
             return media
 
         return await self._bench.run(work, limits)
 
-    def _pieces(self, names: tuple[str, ...]) -> Iterator[Path]:
-        """One piece at a time, so that a remote store would be read through one file of space."""
+    def _pieces(self, names: tuple[str, ...], cancelled: Callable[[], bool]) -> Iterator[Path]:
+        """One piece at a time, so that a bucket is read through one file of space."""
         for name in names:
-            with self._artifacts.local_path(name) as path:
+            with self._artifacts.local_path(name, keep=False, cancelled=cancelled) as path:
                 yield path
 
     @contextmanager

@@ -1,167 +1,145 @@
 """The artifact store: sources, pieces and outputs under names, whole or not at all.
 
-All methods block for a moment (a rename, an unlink): call them in the worker thread that made the file, or by
-`asyncio.to_thread`. Today the store is a directory; `local_path` is the seam for remote stores, where it will
-hand out a file of the node's cache.
+A name means the same bytes on a local directory and in a bucket; only whether a path is the artifact itself or a
+copy of it differs. All methods block (a rename here, a transfer there): call them in the worker thread that made the
+file, or by `asyncio.to_thread`.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import tempfile
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore
-
-from serve_app.errors import StorageFull
+from serve_app.storage.bucket import BucketStore
+from serve_app.storage.disk import DiskStore
 from serve_app.storage.names import check_name
+from serve_app.storage.remote import SCHEMES
+
+CACHE_BYTES = 20 << 30  # of a node's copies
 
 
 class Artifacts:
-    """Artifacts in a directory, given as a path or a `file://` URL; it is created when missing."""
+    """Artifacts at a path or `file://` URL, or at `s3://`, `gs://`, `az://` followed by a bucket and a prefix.
 
-    def __init__(self, url_or_path: str | Path) -> None:
-        self.root = _directory(url_or_path)
-        # Clean-up takes a directory away with the last file in it: an idle service leaves none behind.
-        self._store = LocalStore(self.root, mkdir=True, automatic_cleanup=True)
+    Credentials, endpoint and region of a bucket come from the environment (AWS_*, GOOGLE_*, AZURE_*). `scratch` is
+    needed with a bucket: this node's directory for half-made files and for copies of up to `cache_bytes`; all
+    processes of the node share it. A local directory is its own scratch. What a bucket cannot do ends in
+    `StorageUnavailable`, a disk without room in `StorageFull`.
+    """
 
-    def put_file(self, name: str, path: Path, *, final: bool = False) -> None:
+    def __init__(
+        self, url_or_path: str | Path, scratch: Path | None = None, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self._store = _store(url_or_path, scratch, cache_bytes)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the artifacts are files on this machine, which somebody has to serve; else URLs can be signed."""
+        return isinstance(self._store, DiskStore)
+
+    @property
+    def root(self) -> Path:
+        """Where this node writes: the artifacts' own directory, or the scratch."""
+        return self._store.root
+
+    def check(self) -> None:
+        """Raise `StorageUnavailable` unless the store answers and lets us in."""
+        self._store.check()
+
+    def put_file(
+        self, name: str, path: Path, *, final: bool = False, content_type: str | None = None
+    ) -> None:
         """Take the file at `path` over as `name`: it is gone from `path` afterwards.
 
-        Readers see the old artifact or the whole new one. `final`: the name must be free, or `FileExistsError`
-        (what two runners race to write is written once). On the same file system nothing is copied: the file
-        is renamed, or when final hard-linked and unlinked, as only a link fails on a taken name.
+        Readers see the old artifact or the whole new one. `final`: the name must be free, or `FileExistsError` (what
+        two runners race to write is written once; a bucket promises that up to `ATOMIC_BYTES`, and lets the last of
+        larger ones win, whole). `content_type` is what a signed URL answers with; a directory does not keep it.
         """
-        target = self.root / check_name(name)
-        with _full_disk(name):
-            try:
-                self._move(path, target, final)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                staged = self.root / f".{uuid.uuid4().hex}.part"
-                try:
-                    shutil.copyfile(path, staged)
-                    self._move(staged, target, final)
-                finally:
-                    staged.unlink(missing_ok=True)
-                path.unlink()
+        self._store.put_file(check_name(name), path, final, content_type)
 
-    def put_bytes(self, name: str, data: bytes, *, final: bool = False) -> None:
+    def put_bytes(
+        self, name: str, data: bytes, *, final: bool = False, content_type: str | None = None
+    ) -> None:
         """Write `data` as `name`, with the same promises as `put_file`."""
-        with _full_disk(name):
-            try:
-                obstore.put(self._store, check_name(name), data, mode="create" if final else "overwrite")
-            except AlreadyExistsError as error:
-                raise FileExistsError(errno.EEXIST, "the artifact exists", name) from error
+        self._store.put_bytes(check_name(name), data, final, content_type)
 
-    @contextmanager
-    def local_path(self, name: str) -> Iterator[Path]:
-        """A file with the artifact's bytes, for reading, valid inside the `with` block."""
-        path = self.root / check_name(name)
-        if not path.is_file():
-            raise FileNotFoundError(errno.ENOENT, "no such artifact", name)
-        yield path
+    def link(self, name: str, target: str) -> None:
+        """Make `target` the same bytes as `name`, which may be deleted later, without reading them here."""
+        self._store.link(check_name(name), check_name(target))
 
-    @contextmanager
-    def scratch(self, beside: str) -> Iterator[Path]:
-        """A directory for half-made files next to the artifact `beside`, gone afterwards.
+    def local_path(
+        self, name: str, *, keep: bool = True, cancelled: Callable[[], bool] | None = None
+    ) -> AbstractContextManager[Path]:
+        """A file with the artifact's bytes, for reading, valid inside the `with` block; `FileNotFoundError`.
 
-        It lies under the same prefix, so that it goes with a job whose process was killed. A late `put_file` out
-        of a directory that was deleted meanwhile fails instead of bringing the prefix back.
+        From a bucket it is a copy: with `keep` in the node's cache, fetched once for all its processes, otherwise
+        (what is read once) gone with the block. A transfer polls `cancelled` and ends in `JobCancelled`.
         """
-        parent = (self.root / check_name(beside)).parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=parent, prefix="scratch-", ignore_cleanup_errors=True
-        ) as directory:
-            yield Path(directory)
+        return self._store.local_path(check_name(name), keep, cancelled or _never)
+
+    def scratch(self, beside: str) -> AbstractContextManager[Path]:
+        """A directory for half-made files of the artifact `beside`, gone afterwards, also when its process dies.
+
+        A local one lies next to the artifact, so that it goes with the job; a late `put_file` out of it then fails
+        instead of bringing the prefix back.
+        """
+        return self._store.scratch(check_name(beside))
 
     def free_bytes(self) -> int:
-        """Room left where the artifacts lie."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.root).free
+        """Room left for what this node writes."""
+        return self._store.free_bytes()
 
     def exists(self, name: str) -> bool:
-        try:
-            obstore.head(self._store, check_name(name))
-        except FileNotFoundError:
-            return False
-        return True
+        return self._store.exists(check_name(name))
 
     def size(self, name: str) -> int:
         """Bytes of an artifact; `FileNotFoundError` when there is none."""
-        return obstore.head(self._store, check_name(name))["size"]
+        return self._store.size(check_name(name))
+
+    def children(self, prefix: str) -> list[str]:
+        """The directories right below `prefix`, sorted: last segments only, `children("work")` gives job ids."""
+        return sorted(self._store.children(_prefix(prefix)))
 
     def delete(self, name: str) -> None:
         """Remove an artifact and the directories that it leaves empty; no error when it is gone already."""
-        with suppress(FileNotFoundError):
-            obstore.delete(self._store, check_name(name))
+        self._store.delete(check_name(name))
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove everything below `prefix/`, half-written files of killed processes included."""
-        directory = self.root / check_name(prefix.removesuffix("/"))
-        shutil.rmtree(directory, ignore_errors=True)
-        for parent in directory.parents:
-            if parent == self.root:
-                break
-            try:
-                parent.rmdir()
-            except FileNotFoundError:
-                continue
-            except OSError:  # not empty
-                break
+        """Remove everything below `prefix/`, with this node's copies and half-written files."""
+        self._store.delete_prefix(_prefix(prefix))
 
-    def _move(self, path: Path, target: Path, final: bool) -> None:
-        while True:
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-            except FileExistsError:
-                if target.parent.exists():
-                    raise
-                continue  # it was there, and was deleted before mkdir looked what it is
-            try:
-                if final:
-                    os.link(path, target)
-                    path.unlink()
-                else:
-                    path.replace(target)
-                return
-            except FileNotFoundError:
-                # Somebody deleted the last neighbour, and with it the directory, between our two steps.
-                if not path.exists():
-                    raise
+    def signed_url(self, name: str, expires_s: float) -> str | None:
+        """A URL to GET the artifact with nothing else, for up to seven days; None on a local directory."""
+        return self._store.signed(check_name(name), "GET", expires_s)
+
+    def signed_put(self, name: str, expires_s: float) -> str | None:
+        """A URL to PUT the artifact; its Content-Type is the one sent along. None on a local directory."""
+        return self._store.signed(check_name(name), "PUT", expires_s)
 
 
-def _directory(url_or_path: str | Path) -> Path:
-    if isinstance(url_or_path, str) and "://" in url_or_path:
-        parts = urlsplit(url_or_path)
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-            raise ValueError(f"artifacts cannot lie at {parts.scheme}://: use a directory or file:///PATH")
-        return Path(unquote(parts.path))
-    return Path(url_or_path).absolute()
+def _never() -> bool:
+    return False
 
 
-@contextmanager
-def _full_disk(name: str) -> Iterator[None]:
-    """Say in our own words that there is no room."""
-    try:
-        yield
-    except (OSError, BaseError) as error:
-        codes = (errno.ENOSPC, errno.EDQUOT)
-        full = (
-            error.errno in codes
-            if isinstance(error, OSError)
-            else any(f"error {c})" in str(error) for c in codes)
+def _prefix(prefix: str) -> str:
+    return check_name(prefix.removesuffix("/"))
+
+
+def _store(url_or_path: str | Path, scratch: Path | None, cache_bytes: int) -> DiskStore | BucketStore:
+    if isinstance(url_or_path, Path) or "://" not in url_or_path:
+        return DiskStore(Path(url_or_path).absolute())
+    parts = urlsplit(url_or_path)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return DiskStore(Path(unquote(parts.path)))
+    if parts.scheme not in SCHEMES or not parts.netloc:
+        raise ValueError(
+            f"artifacts cannot lie at {parts.scheme}://{parts.netloc}: use a directory, file:///PATH, "
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
         )
-        if not full:
-            raise
-        raise StorageFull(f"no space left to store {name}: free space where the artifacts lie") from error
+    if scratch is None:
+        raise ValueError(
+            f"artifacts at {url_or_path} need a scratch directory on each node for copies and half-made files"
+        )
+    return BucketStore(url_or_path, scratch.absolute(), cache_bytes)

@@ -1,24 +1,33 @@
-"""The Serve deployment around the file server: Serve supervises it, no byte goes through Serve."""
+"""The Serve deployment around the file server: Serve supervises it, no byte of a file goes through Serve."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ray import serve
 
+from serve_app.settings import Settings
+from serve_app.storage.artifacts import Artifacts
 from serve_app.storage.fileserver import make_files_app
+from serve_app.storage.front import Front
 from serve_app.storage.serving import HttpServer
+from serve_app.storage.signing import Signer
+from serve_app.storage.uploads import UploadLimits
 
 
 @serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_timeout_s=20.0)
 class FileServer:
-    """Serves the outputs below `root` on a port of its own, in the replica's event loop."""
+    """Serves outputs and takes uploads on a port of its own, in the replica's event loop. With `settings.front` it is
+    the way in for everything else as well.
+    """
 
     # Serve awaits an async constructor; Python's typing does not know of such a thing.
-    async def __init__(  # type: ignore[misc]
-        self, root: Path, host: str, port: int, drain_s: float = 10.0
-    ) -> None:
-        self._server = HttpServer(make_files_app(root), host, port, drain_s)
+    async def __init__(self, settings: Settings, drain_s: float = 10.0) -> None:  # type: ignore[misc]
+        artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+        signer = Signer.load(settings.secret_text, settings.data_dir)
+        limits = UploadLimits(**settings.uploads.model_dump())
+        files = settings.files
+        app = make_files_app(artifacts, signer, limits, files.public_url)
+        self._front = Front(app, settings.front) if settings.front else None
+        self._server = HttpServer(self._front or app, files.host, files.port, settings.tls, drain_s)
         await self._server.start()
 
     async def port(self) -> int:
@@ -33,3 +42,5 @@ class FileServer:
         """Serve awaits this before it ends the replica."""
         if hasattr(self, "_server"):
             await self._server.stop()
+            if self._front is not None:
+                await self._front.close()

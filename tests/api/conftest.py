@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from serve_app.jobs.schema import migrate
 from serve_app.jobs.sql import SqlJobStore
 from serve_app.storage.artifacts import Artifacts
 from tests.api.desk import Bench
 
 
+@pytest.fixture(scope="session")
+def empty_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "jobs.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
 @pytest_asyncio.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqlJobStore]:
-    store = SqlJobStore(f"sqlite:///{tmp_path / 'jobs.db'}")
+async def store(tmp_path: Path, empty_table: Path) -> AsyncIterator[SqlJobStore]:
+    path = shutil.copy(empty_table, tmp_path / "jobs.db")
+    store = SqlJobStore(f"sqlite:///{path}")
     await store.open()
     yield store
     await store.close()

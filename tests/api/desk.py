@@ -19,10 +19,17 @@ from serve_app.jobs.sql import SqlJobStore
 from serve_app.jobs.store import Claim, Job
 from serve_app.protocols import MediaFile
 from serve_app.storage.artifacts import Artifacts
+from serve_app.storage.links import FileLinks
+from serve_app.storage.signing import Signer
+from serve_app.webhooks.keys import KeyFile
 
-PATH = "/fal-ai/birefnet/v2/video"
+APP = "/fal-ai/birefnet"
+PATH = APP + "/v2/video"
+SUBMIT = "/queue" + PATH
 INPUT = {"video_url": "http://host.example/v.mp4"}
+SIGNER = Signer(b"k" * 32)
 MEDIA = MediaFile("outputs/ab12/output.mp4", "video/mp4", "output.mp4", 1234, 640, 360, 23.976, 5.5, 132)
+FILE = SIGNER.file_path(MEDIA.name)  # the path of its URL
 
 Work = Callable[[SqlJobStore, Claim], Awaitable[object]]
 
@@ -52,7 +59,8 @@ class Bench:
         self.store = store
         self.artifacts = artifacts
         self.hints = Hints()
-        options = {"urls": FileUrls(8001)} | options
+        keys = KeyFile(artifacts.root.parent / "webhook-keys.json")
+        options = {"urls": FileUrls(8001, FileLinks(SIGNER)), "webhook_keys": keys} | options
         self.app: FastAPI = make_app(Services(store, artifacts, self.hints, **options))
 
     @asynccontextmanager
@@ -81,6 +89,15 @@ class Bench:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def submitted(client: httpx.AsyncClient, **options: Any) -> str:
+    """The address of a job that was just put into the queue."""
+    if "content" not in options:
+        options = {"json": INPUT} | options
+    reply = await client.post(SUBMIT, **options)
+    assert reply.status_code == 200, reply.text
+    return str(reply.json()["response_url"])
 
 
 async def only_job(store: SqlJobStore) -> Job:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from serve_app.api.ingress import HandleHints, Ingress
+from serve_app.jobs.schema import migrate
 from serve_app.settings import FilesSettings, IngressSettings, Settings
 
 Replica = Ingress.func_or_class.__mro__[1]  # below Serve's wrapper, which needs a cluster
@@ -43,14 +44,17 @@ class Handle:
 async def test_it_serves_over_its_own_table(tmp_path: Path) -> None:
     settings = Settings(
         data_dir=tmp_path,
+        public_url="https://fal.example",
         ingress=IngressSettings(max_waiting=7),
         files=FilesSettings(port=9999, public_url="https://cdn.example"),
     )
+    migrate(settings.database_url)
     replica = Held.__new__(Held)
     await replica.__init__(settings, Handle(), Handle())
     try:
         app = replica.__serve_build_asgi_app__()
         assert replica._services.max_waiting == 7
+        assert replica._services.public_url == "https://fal.example"
         assert replica._services.urls.public_url == "https://cdn.example"
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
             reply = await client.get("/health")

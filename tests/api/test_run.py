@@ -17,7 +17,8 @@ from serve_app.jobs.sql import SqlJobStore
 from serve_app.jobs.store import Claim
 from serve_app.protocols import OutputType, Variant
 from serve_app.storage.artifacts import Artifacts
-from tests.api.desk import INPUT, MEDIA, PATH, Bench
+from serve_app.storage.links import FileLinks
+from tests.api.desk import FILE, INPUT, MEDIA, PATH, SIGNER, Bench
 
 
 @pytest.mark.parametrize("path", [PATH, "/run" + PATH])
@@ -28,7 +29,7 @@ async def test_a_request_becomes_a_job_and_its_result_the_reply(bench: Bench, pa
     assert reply.status_code == 200
     assert reply.json() == {
         "video": {
-            "url": "http://service.example:8001/files/outputs/ab12/output.mp4",
+            "url": "http://service.example:8001" + FILE,
             "content_type": "video/mp4",
             "file_name": "output.mp4",
             "file_size": 1234,
@@ -77,10 +78,10 @@ async def test_the_content_type_does_not_matter(bench: Bench, content_type: str 
 async def test_urls_lead_where_the_client_came_from(
     store: SqlJobStore, artifacts: Artifacts, base: str, public: str | None, url: str
 ) -> None:
-    bench = Bench(store, artifacts, urls=FileUrls(8001, public))
+    bench = Bench(store, artifacts, urls=FileUrls(8001, FileLinks(SIGNER), public))
     async with bench.runner(), bench.client(base_url=base) as client:
         reply = await client.post(PATH, json=INPUT)
-    assert reply.json()["video"]["url"] == f"{url}/files/outputs/ab12/output.mp4"
+    assert reply.json()["video"]["url"] == url + FILE
 
 
 @pytest.mark.parametrize("host", ["", 'x"><script>', "a b", "evil.example/path?"])
@@ -88,7 +89,7 @@ async def test_a_strange_host_header_is_not_repeated(bench: Bench, host: str) ->
     async with bench.runner(), bench.client() as client:
         reply = await client.post(PATH, json=INPUT, headers={"Host": host})
     url = httpx.URL(reply.json()["video"]["url"])
-    assert url.path == "/files/outputs/ab12/output.mp4" and not set(url.host) & set('"<>/? ')
+    assert url.path == FILE and not set(url.host) & set('"<>/? ')
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ async def test_sync_mode_carries_the_file_and_forgets_it(bench: Bench) -> None:
         name = f"outputs/{claim.job.id}/1/output.webm"
         bench.artifacts.put_bytes(name, b"a video")
         media = replace(MEDIA, name=name, content_type="video/webm", file_name="output.webm", file_size=7)
-        return await store.complete(claim.lease, JobResult(media).as_json())
+        return await store.complete(claim.lease, JobResult(media, inline=True).as_json())
 
     async with bench.runner(complete_with_a_file), bench.client() as client:
         reply = await client.post(PATH, json=INPUT | {"sync_mode": True})

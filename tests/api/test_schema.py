@@ -7,22 +7,23 @@ from typing import Any
 
 import pytest
 
-from serve_app.api.errors import InvalidInput, parse_input
-from serve_app.api.schema import Resolution, VideoFile, VideoInput, VideoOutput, check_supported
+from serve_app.api.errors import InvalidInput, parse_body, validate
+from serve_app.api.schema import Resolution, VideoInput, check_supported
 from serve_app.errors import FeatureNotSupported, to_wire
-from serve_app.jobs.request import JobRequest
+from serve_app.jobs.outputs import output_of
+from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.protocols import MediaFile, OutputType, Quality, Variant, WriteMode
 
 URL = "https://host.example/v.mp4"
 
 
 def parse(**fields: Any) -> VideoInput:
-    return parse_input(json.dumps({"video_url": URL} | fields).encode())
+    return validate(parse_body(json.dumps({"video_url": URL} | fields).encode()))
 
 
 def errors(body: bytes) -> list[dict[str, Any]]:
     with pytest.raises(InvalidInput) as caught:
-        parse_input(body)
+        validate(parse_body(body))
     return caught.value.details
 
 
@@ -194,8 +195,7 @@ def test_what_is_supported() -> None:
 
 def test_the_output_leaves_an_absent_mask_out() -> None:
     media = MediaFile("outputs/1/v.mp4", "video/mp4", "v.mp4", 10, 64, 48, 23.976, 1.5, 36)
-    video = VideoFile.of(media, "http://h/files/outputs/1/v.mp4")
-    assert VideoOutput(video=video).model_dump(mode="json", exclude_none=True) == {
+    assert output_of(JobResult(media), lambda file: f"http://h/files/{file.name}") == {
         "video": {
             "url": "http://h/files/outputs/1/v.mp4",
             "content_type": "video/mp4",

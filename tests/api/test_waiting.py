@@ -82,9 +82,9 @@ async def test_a_client_that_hangs_up(bench: Bench) -> None:
 
     async def work(store: SqlJobStore, claim: Claim) -> object:
         running.set()
-        while not (await store.heartbeat(claim.lease, 60.0)).cancel_requested:  # noqa: ASYNC110
+        while (await store.heartbeat(claim.lease, 60.0)).held:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-        return await store.cancelled(claim.lease)
+        return await store.cleaned(claim.lease)
 
     async def cancelled() -> bool:
         return (await only_job(bench.store)).state is JobState.CANCELLED

@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.service import MediaServer, Service, descendants, is_running
+from tests.cluster.service import MediaServer, Service, running_service
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    running = Service.start(tmp_path_factory.mktemp("service") / "data")
-    yield running
-    started = descendants(running.process.pid)
-    assert len(started) > 5
-    assert running.stop() == 0
-    assert [pid for pid in started if is_running(pid)] == []
+    with running_service(tmp_path_factory.mktemp("service") / "data") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

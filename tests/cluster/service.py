@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +18,9 @@ from typing import Any
 
 import httpx
 
+from serve_app.certs import CertFiles, make_certificates
 from serve_app.local import free_port
+from serve_app.vendor import VENDOR_NAMES
 
 ROOT = Path(__file__).parents[2]
 ENDPOINT = "/fal-ai/birefnet/v2/video"
@@ -24,26 +29,52 @@ JOB_S = 240.0
 
 @dataclass
 class Service:
-    """A running service. `client` talks to its HTTP port."""
+    """A running service. `client` talks to its HTTP port; `ca` is what its clients must trust."""
 
     data_dir: Path
     process: subprocess.Popen[str]
     url: str
+    ca: Path | None = None
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=self.url, timeout=JOB_S, trust_env=False)
+        verify = ssl.create_default_context(cafile=self.ca) if self.ca else True
+        self.client = httpx.Client(base_url=self.url, timeout=JOB_S, verify=verify, trust_env=False)
 
     @classmethod
-    def start(cls, data_dir: Path, config: Path = ROOT / "config" / "local.yaml") -> Service:
+    def start(
+        cls,
+        data_dir: Path,
+        config: Path = ROOT / "config" / "local.yaml",
+        tls: bool = False,
+        names: bool = False,
+        **environment: str,
+    ) -> Service:
+        """`names`: on one port, for the vendor's host names too."""
         command = [sys.executable, "-m", "serve_app.cli", "up", "--config", str(config)]
-        command += ["--port", str(free_port()), "--files-port", str(free_port()), "--data-dir", str(data_dir)]
+        command += ["--port", str(free_port()), "--data-dir", str(data_dir)]
+        command += ["--names"] if names else ["--files-port", str(free_port())]
+        certs = CertFiles(data_dir / "tls")
+        if tls:
+            make_certificates(certs, VENDOR_NAMES if names else ())
+            command.append("--tls")
         with (data_dir.parent / f"{data_dir.name}.log").open("w") as log:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT)
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env=os.environ | environment,
+            )
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line.startswith("ready http://127.0.0.1:"), (line, Path(log.name).read_text())
-        return cls(data_dir, process, line.split()[1])
+        scheme = "https" if tls else "http"
+        if not line.startswith(f"ready {scheme}://127.0.0.1:"):
+            process.terminate()
+            rest, _ = process.communicate(timeout=60)
+            raise AssertionError(f"the service did not start: {line}{rest}{Path(log.name).read_text()}")
+        return cls(data_dir, process, line.split()[1], certs.ca if tls else None)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it as a supervisor (or Ctrl-C) would; the exit status."""
@@ -53,6 +84,18 @@ class Service:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return status
+
+    def kill(self) -> None:
+        """What a power cut does: every process of the service at once, none gets to say goodbye."""
+        self.client.close()
+        doomed = [self.process.pid, *descendants(self.process.pid)]
+        for pid in doomed:
+            os.kill(pid, signal.SIGSTOP)  # or the first deaths would be noticed, and met
+        for pid in doomed:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(timeout=60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def cut_out(self, video_url: str, **fields: Any) -> httpx.Response:
         return self.client.post(ENDPOINT, json={"video_url": video_url, **fields})
@@ -71,12 +114,25 @@ class Service:
         return [pid for pid in descendants(self.process.pid) if title.match(command_of(pid))]
 
     def leftovers(self) -> list[str]:
-        """Files in the data directory besides the job table, logs and finished outputs."""
-        kept = ("jobs.sqlite", "logs/", "artifacts/outputs/")
-        files = (
-            path.relative_to(self.data_dir).as_posix() for path in self.data_dir.rglob("*") if path.is_file()
+        """Files in the data directory besides the job table, logs, keys and finished outputs."""
+        kept = ("jobs.sqlite", "secret", "webhook", "logs/", "tls/", "artifacts/outputs/")
+        files = (  # directories may vanish while they are walked
+            (Path(top) / name).relative_to(self.data_dir).as_posix()
+            for top, _, names in os.walk(self.data_dir)
+            for name in names
         )
         return sorted(name for name in files if not name.startswith(kept))
+
+
+@contextmanager
+def running_service(data_dir: Path, tls: bool = False, names: bool = False) -> Iterator[Service]:
+    """A service that is stopped in the end, and must then leave no process behind."""
+    service = Service.start(data_dir, tls=tls, names=names)
+    yield service
+    started = descendants(service.process.pid)
+    assert len(started) > 5
+    assert service.stop() == 0
+    assert [pid for pid in started if is_running(pid)] == []
 
 
 def command_of(pid: int) -> str:

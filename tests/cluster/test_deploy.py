@@ -81,6 +81,7 @@ def test_serve_deploy_and_curl(
     config = tmp_path / "local.yaml"
     config.write_text(yaml.safe_dump(profile))
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    subprocess.run([BIN / "birefnet-serve", "migrate", "--config", config], check=True, cwd=ROOT)
     subprocess.run([BIN / "serve", "deploy", config, "-a", ray_head], check=True, env=environment, cwd=ROOT)
 
     deadline = time.monotonic() + 120

@@ -14,12 +14,16 @@ from sqlalchemy import update
 
 from serve_app.jobs.request import JobRequest
 from serve_app.jobs.runner import Runner
+from serve_app.jobs.schema import migrate
 from serve_app.jobs.sql import SqlJobStore
 from serve_app.jobs.store import Job, JobState, NewJob
 from serve_app.jobs.tables import jobs
 from serve_app.local import free_port
 from serve_app.settings import RunnerSettings, Settings
 from serve_app.storage.artifacts import Artifacts
+from serve_app.storage.signing import Signer
+
+SIGNER = Signer(b"the secret of the tests")
 
 
 @pytest.fixture
@@ -41,17 +45,20 @@ async def silent_url() -> AsyncIterator[str]:
 class Desk:
     """A job table, its artifacts, and runners on them."""
 
-    def __init__(self, directory: Path) -> None:
-        self.settings = Settings(data_dir=directory, runner=RunnerSettings(poll_s=0.02))
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.settings = Settings(data_dir=directory, runner=RunnerSettings(poll_s=0.02, **options))
         self.store = SqlJobStore(self.settings.database_url)
-        self.artifacts = Artifacts(self.settings.artifacts_dir)
+        self.artifacts = Artifacts(self.settings.artifacts_url)
 
     def runner(self) -> Runner:
         stages: Any = None  # never reached
-        return Runner(self.settings, self.store, stages, self.artifacts)
+        return Runner(self.settings, self.store, stages, self.artifacts, SIGNER)
 
-    async def submit(self, url: str) -> None:
-        await self.store.insert(NewJob("job", JobRequest(url).as_json()))
+    async def submit(self, url: str, **options: Any) -> None:
+        await self.store.insert(NewJob("job", JobRequest(url).as_json(), **options))
+
+    async def log(self) -> list[str]:
+        return [event.message for event in await self.store.events("job")]
 
     async def until(self, wanted: Callable[[Job], bool]) -> Job:
         async with asyncio.timeout(20):
@@ -66,6 +73,7 @@ class Desk:
 @pytest.fixture
 async def it(tmp_path: Path) -> AsyncIterator[Desk]:
     made = Desk(tmp_path)
+    migrate(made.settings.database_url)
     await made.store.open()
     yield made
     await made.store.close()
@@ -90,22 +98,120 @@ async def test_a_failed_job_leaves_its_error_and_nothing_else(it: Desk) -> None:
 async def test_cancel_ends_a_running_job(it: Desk, silent_url: str) -> None:
     runner = it.runner()
     await it.submit(silent_url)
-    await it.until(lambda job: job.state == JobState.RUNNING)
+    await it.until(lambda job: job.progress.stage == "fetching")
     await it.store.request_cancel("job")
+    job = await it.until(lambda job: True)
+    assert job.state == JobState.CANCELLED  # at once, whatever the runner does
     runner.cancel("job")
-    job = await it.until(lambda job: job.state.terminal)
-    await runner.stop()
-    assert job.state == JobState.CANCELLED
+    await it.until(lambda job: job.owner is None)  # cleaned up
     assert files(it) == []
+    await runner.stop()
+    assert (await it.until(lambda job: True)).state == JobState.CANCELLED
 
 
-async def test_a_lost_hint_only_delays_the_cancel(it: Desk, silent_url: str) -> None:
+async def test_a_lost_hint_only_delays_the_clean_up(it: Desk, silent_url: str) -> None:
     runner = it.runner()
     await it.submit(silent_url)
     await it.until(lambda job: job.state == JobState.RUNNING)
     await it.store.request_cancel("job")
-    assert (await it.until(lambda job: job.state.terminal)).state == JobState.CANCELLED
+    await it.until(lambda job: job.owner is None)
+    assert files(it) == []
     await runner.stop()
+
+
+async def test_the_log_tells_what_happened(it: Desk) -> None:
+    runner = it.runner()
+    await it.submit("data:video/mp4;base64,AAAA")
+    await it.until(lambda job: job.state.terminal)
+    await runner.stop()
+    log = await it.log()
+    assert log[0] == "queued"
+    assert any(line.startswith("downloaded 3 bytes in ") for line in log)
+    assert [event.level for event in await it.store.events("job")][-1] == "ERROR"
+
+
+async def test_an_upload_is_linked_and_not_fetched(it: Desk) -> None:
+    """Its host does not exist; what fails is the next step, which has no decoder here."""
+    runner = it.runner()
+    put(it, "uploads/0000000000-ab/clip.mp4")
+    await it.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000000-ab/clip.mp4"))
+    await it.until(lambda job: job.state.terminal)
+    assert "the source is a file of this service, 6 bytes" in await it.log()
+    assert files(it) == ["uploads/0000000000-ab/clip.mp4"]
+    await runner.stop()
+
+
+async def test_an_upload_that_has_expired_is_said_so(it: Desk) -> None:
+    runner = it.runner()
+    await it.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000001-ab/clip.mp4"))
+    job = await it.until(lambda job: job.state.terminal)
+    await runner.stop()
+    assert job.error is not None
+    (item,) = job.error.body["detail"]
+    assert (item["type"], item["msg"]) == (
+        "file_download_error",
+        "The file behind video_url has expired here. Upload it again.",
+    )
+
+
+async def test_a_job_whose_runner_died_is_taken_over(it: Desk, silent_url: str) -> None:
+    await it.submit(silent_url)
+    assert await it.store.claim("dead", 0.01, 1)
+    runner = it.runner()
+    await it.until(lambda job: job.token == 2 and job.progress.stage == "fetching")
+    assert "taken over from a runner that was lost (attempt 2)" in await it.log()
+    await runner.stop()
+
+
+async def test_a_request_that_wants_no_retry_ends_with_its_runner(it: Desk, silent_url: str) -> None:
+    await it.submit(silent_url, retry=False)
+    assert await it.store.claim("dead", 0.01, 1)
+    runner = it.runner()
+    job = await it.until(lambda job: job.state.terminal)
+    await runner.stop()
+    assert job.error is not None
+    assert (job.error.status, job.error.body["error_type"]) == (503, "runner_disconnected")
+
+
+async def test_a_job_that_was_given_back_has_lost_no_attempt(it: Desk, silent_url: str) -> None:
+    await it.submit(silent_url, retry=False)
+    for token in (1, 2, 3):
+        runner = it.runner()
+        job = await it.until(lambda job, token=token: job.token == token)
+        assert job.state == JobState.RUNNING
+        await runner.stop()
+
+
+async def test_a_job_that_kills_its_runners_fails_in_the_end(tmp_path: Path, silent_url: str) -> None:
+    desk = Desk(tmp_path, max_attempts=2)
+    migrate(desk.settings.database_url)
+    await desk.store.open()
+    await desk.submit(silent_url)
+    for _ in range(2):
+        while not await desk.store.claim("dies", 0.001, 1):  # noqa: ASYNC110 (a lease has no event)
+            await asyncio.sleep(0.002)  # the lease has to run out
+    runner = desk.runner()
+    job = await desk.until(lambda job: job.state.terminal)
+    await runner.stop()
+    await desk.store.close()
+    assert job.error is not None and job.error.status == 503
+    assert "lost 2 times" in job.error.body["detail"]
+
+
+async def test_a_start_deadline_passes_while_all_places_are_taken(tmp_path: Path, silent_url: str) -> None:
+    desk = Desk(tmp_path, max_jobs=1)
+    migrate(desk.settings.database_url)
+    await desk.store.open()
+    await desk.store.insert(NewJob("first", JobRequest(silent_url).as_json()))
+    runner = desk.runner()
+    await desk.submit(silent_url, start_timeout_s=0.5)
+    job = await desk.until(lambda job: job.state.terminal)
+    first = await desk.store.get("first")
+    await runner.stop()
+    await desk.store.close()
+    assert first is not None and first.state == JobState.RUNNING
+    assert job.error is not None and job.error.status == 504
+    assert job.error.headers["X-Fal-Request-Timeout-Type"] == "user"
 
 
 async def test_stopping_gives_the_job_back_at_once(it: Desk, silent_url: str) -> None:
@@ -127,7 +233,7 @@ async def test_who_lost_the_lease_touches_nothing_of_the_new_holder(it: Desk, si
     await runner_stops_claiming(runner)
     claims = []
     while not claims:  # a heartbeat may come between
-        async with it.store._engine.begin() as connection:
+        async with it.store._database.writing() as connection:
             await connection.execute(update(jobs).values(expires_at=0.0))
         claims = await it.store.claim("another", 60.0, 1)
     assert claims[0].lease.token == 2
@@ -135,7 +241,7 @@ async def test_who_lost_the_lease_touches_nothing_of_the_new_holder(it: Desk, si
     for name in theirs:
         put(it, name)
     put(it, "outputs/job/1/output.mp4")  # of the first holder, from before
-    await asyncio.wait(runner._ending, timeout=20)
+    await asyncio.wait(runner._holders, timeout=20)
     assert files(it) == theirs
     job = await it.until(lambda job: True)
     assert (job.state, job.owner) == (JobState.RUNNING, "another")

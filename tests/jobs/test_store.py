@@ -1,92 +1,100 @@
-"""The job table: transitions, leases and races, on real SQLite files."""
+"""The job table: transitions, order and log, on both databases."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sqlite3
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import closing
-from pathlib import Path
+import math
 
 import pytest
-import pytest_asyncio
-from sqlalchemy import text
 
-from serve_app.errors import DownloadFailed, to_wire
+from serve_app.errors import FeatureNotSupported, SetupError, StageError, to_wire
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import CancelOutcome, Claim, JobState, JobStore, Lease, NewJob, Priority, Progress
+from serve_app.jobs.store import CancelOutcome, JobState, NewJob, Priority, Progress
+from serve_app.jobs.tables import inputs
 from serve_app.protocols import MediaFile, Variant
-
-LEASE_S = 60.0
-FOR_EVER_GONE_S = -1.0  # a lease that is over as soon as it is given
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'data' / 'jobs.db'}"
-
-
-@pytest_asyncio.fixture
-async def store(url: str) -> AsyncIterator[SqlJobStore]:
-    store = SqlJobStore(url)
-    await store.open()
-    yield store
-    await store.close()
-
-
-async def submit(store: JobStore, *names: str, priority: Priority = Priority.NORMAL) -> None:
-    for name in names:
-        await store.insert(NewJob(name, {"video_url": f"http://host/{name}"}, priority))
-
-
-async def claim_one(store: JobStore, owner: str = "a", lease_s: float = LEASE_S) -> Claim:
-    (claim,) = await store.claim(owner, lease_s, 1)
-    return claim
+from tests.jobs.steps import ERROR, LEASE_S, OVER_S, claim_one, finished, lines, look, started, stored, submit
 
 
 async def test_a_job_from_insert_to_result(store: SqlJobStore) -> None:
-    await submit(store, "one")
-    job = await store.get("one")
-    assert job is not None and job.state is JobState.QUEUED
+    job = await store.insert(NewJob("one", {"video_url": "http://host/one"}))
+    assert job == await store.get("one") and job.state is JobState.QUEUED
     assert job.created_at > 1.7e9 and job.started_at is None and job.finished_at is None
 
     claim = await claim_one(store)
-    assert claim.input == {"video_url": "http://host/one"}
+    assert claim.input == {"video_url": "http://host/one"} and claim.job.attempts == 1
     assert (claim.lease.owner, claim.lease.token) == ("a", 1)
     assert claim.lease.expires_at == pytest.approx(job.created_at + LEASE_S, abs=5)
     assert await store.claim("b", LEASE_S, 1) == []
 
-    assert await store.progress(claim.lease, Progress("segmenting", 24, 132, "chunk 1 of 6"))
-    job = await store.get("one")
-    assert job is not None and job.state is JobState.RUNNING
-    assert job.progress == Progress("segmenting", 24, 132, "chunk 1 of 6")
+    assert await store.report(claim.lease, Progress("segmenting", 24, 132), ["chunk 1 of 6", "chunk 2 of 6"])
+    assert await store.report(claim.lease, Progress("segmenting", 48, 132))
+    job = await look(store, "one", JobState.RUNNING)
+    assert job.progress == Progress("segmenting", 48, 132)
 
     assert await store.complete(claim.lease, {"video": {"name": "outputs/x"}})
-    job = await store.get("one")
-    assert job is not None and job.state is JobState.COMPLETED and job.state.terminal
+    job = await look(store, "one", JobState.COMPLETED)
+    assert job.state.terminal
     assert job.result == {"video": {"name": "outputs/x"}} and job.error is None and job.owner is None
     assert job.started_at is not None and job.finished_at is not None
     assert job.created_at <= job.started_at <= job.finished_at
+    assert await lines(store, "one") == [
+        ("INFO", "queued"),
+        ("INFO", "chunk 1 of 6"),
+        ("INFO", "chunk 2 of 6"),
+        ("INFO", "completed"),
+    ]
+
+
+async def test_what_a_client_said_is_kept(store: SqlJobStore) -> None:
+    plain = await store.insert(NewJob("one", {}))
+    assert plain.payload is None and plain.account is None and plain.retry and plain.hint is None
+    await store.insert(
+        NewJob("two", {}, {"video_url": "ä"}, account="me", fingerprint="f" * 64, hint="near", retry=False)
+    )
+    job = await look(store, "two")
+    assert (job.payload, job.account, job.fingerprint) == ({"video_url": "ä"}, "me", "f" * 64)
+    assert job.hint == "near" and not job.retry and job.number > plain.number
 
 
 async def test_a_failed_job_keeps_its_reply(store: SqlJobStore) -> None:
-    await submit(store, "one")
-    error = to_wire(DownloadFailed("the host answered 404"))
-    assert await store.fail((await claim_one(store)).lease, error)
-    job = await store.get("one")
-    assert job is not None and job.state is JobState.FAILED and job.error == error
+    assert await store.fail((await started(store, "one")).lease, ERROR)
+    job = await look(store, "one", JobState.FAILED)
+    assert job.error == ERROR and job.owner is None
+    assert await lines(store, "one") == [("INFO", "queued"), ("ERROR", "the host answered 404")]
+
+
+async def test_a_job_can_fail_from_the_start(store: SqlJobStore) -> None:
+    error = to_wire(FeatureNotSupported("not with this model", "operating_resolution"))
+    job = await store.insert(NewJob("one", {"video_url": 3}, error=error))
+    assert job.state is JobState.FAILED and job.error == error and job.finished_at is not None
+    assert await store.claim("a", LEASE_S, 1) == []
+    assert await lines(store, "one") == [("ERROR", "not with this model")]
+
+
+async def test_the_input_goes_with_the_end_and_the_payload_stays(store: SqlJobStore) -> None:
+    for name in ("completed", "failed", "cancelled", "late", "refused"):
+        error = ERROR if name == "refused" else None
+        fields = {"start_timeout_s": -1.0} if name == "late" else {}
+        await store.insert(NewJob(name, {"x": 1}, payload={"y": 2}, error=error, **fields))  # type: ignore[arg-type]
+    for claim in await store.claim("a", LEASE_S, 3):
+        if claim.job.id == "completed":
+            await store.complete(claim.lease, {})
+        elif claim.job.id == "failed":
+            await store.fail(claim.lease, ERROR)
+    await store.request_cancel("cancelled")
+    assert await store.expire_waiting() == ["late"]
+    assert await stored(store, inputs) == []
+    assert [job.payload for job in await store.recent(9)] == [{"y": 2}] * 5
 
 
 async def test_unknown_and_repeated_ids(store: SqlJobStore) -> None:
-    assert await store.get("none") is None
+    assert await store.get("none") is None and await store.events("none") == []
     assert await store.request_cancel("none") is CancelOutcome.UNKNOWN
+    assert not await store.take_result("none")
     await submit(store, "one")
     with pytest.raises(ValueError, match="one"):
         await submit(store, "one")
+    assert await lines(store, "one") == [("INFO", "queued")]
 
 
 async def test_claims_go_by_priority_then_age(store: SqlJobStore) -> None:
@@ -94,99 +102,68 @@ async def test_claims_go_by_priority_then_age(store: SqlJobStore) -> None:
     await submit(store, "normal-1", "normal-2")
     await submit(store, "low-2", priority=Priority.LOW)
     await submit(store, "normal-3")
+    queue = ["normal-1", "normal-2", "normal-3", "low-1", "low-2"]
+    assert await store.waiting() == 5
+    assert [await store.position(await look(store, name)) for name in queue] == [0, 1, 2, 3, 4]
     first = await store.claim("a", LEASE_S, 2)
+    assert await store.waiting() == 3
+    assert [await store.position(await look(store, name)) for name in queue[2:]] == [0, 1, 2]
     rest = await store.claim("a", LEASE_S, 10)
-    assert [c.job.id for c in first] == ["normal-1", "normal-2"]
-    assert [c.job.id for c in rest] == ["normal-3", "low-1", "low-2"]
+    assert [claim.job.id for claim in first + rest] == queue
     assert [job.id for job in await store.recent(2)] == ["normal-3", "low-2"]
 
 
-async def test_an_expired_lease_is_claimed_again_and_the_first_holder_is_shut_out(store: SqlJobStore) -> None:
-    await submit(store, "one", "two")
-    lost = (await claim_one(store, "a", FOR_EVER_GONE_S)).lease
-    taken = await claim_one(store, "b")
-    assert taken.job.id == "one" and taken.job.state is JobState.RUNNING
-    assert taken.lease.token == lost.token + 1
-
-    for stale in (lost, Lease("one", "b", lost.token, 0.0), Lease("one", "a", taken.lease.token, 0.0)):
-        assert not (await store.heartbeat(stale, LEASE_S)).held
-        assert not await store.progress(stale, Progress("late"))
-        assert not await store.complete(stale, {})
-        assert not await store.fail(stale, to_wire(DownloadFailed("late")))
-        assert not await store.cancelled(stale)
-        assert not await store.release(stale)
-    job = await store.get("one")
-    assert job is not None and job.state is JobState.RUNNING and job.progress == Progress()
-    assert await store.complete(taken.lease, {})
+async def test_the_log_can_be_read_on_from_a_line(store: SqlJobStore) -> None:
+    lease = (await started(store, "one")).lease
+    await submit(store, "two")
+    await store.report(lease, Progress(), ["a", "b"])
+    log = await store.events("one")
+    assert [event.message for event in log] == ["queued", "a", "b"]
+    assert [event.number for event in log] == sorted({event.number for event in log})
+    assert all(event.at > 1.7e9 for event in log)
+    assert await store.events("one", log[0].number) == log[1:]
+    assert await store.events("one", log[-1].number) == []
 
 
-async def test_an_expired_lease_that_nobody_took_is_still_held(store: SqlJobStore) -> None:
-    await submit(store, "one")
-    lease = (await claim_one(store, "a", FOR_EVER_GONE_S)).lease
-    beat = await store.heartbeat(lease, LEASE_S)
-    assert beat.held and not beat.cancel_requested and beat.expires_at > lease.expires_at + LEASE_S
-    assert await store.claim("b", LEASE_S, 1) == []
+async def test_a_result_is_given_out_once(store: SqlJobStore) -> None:
+    claim = await started(store, "one")
+    assert not await store.take_result("one")
+    await store.complete(claim.lease, {"x": 1})
+    assert [await store.take_result("one") for _ in range(3)] == [True, False, False]
+    assert (await look(store, "one")).result_taken
+    await store.forget_result("one")
+    assert (await look(store, "one", JobState.COMPLETED)).result is None
 
 
-async def test_release_puts_a_job_back_in_its_place(store: SqlJobStore) -> None:
-    await submit(store, "one", "two")
-    first = await claim_one(store)
-    started = first.job.started_at
-    assert await store.release(first.lease)
-    assert not await store.complete(first.lease, {})
-    again = await claim_one(store, "b")
-    assert again.job.id == "one" and again.lease.token == 2 and again.job.started_at == started
+async def test_a_start_deadline_ends_only_who_never_started(store: SqlJobStore) -> None:
+    await submit(store, "late", start_timeout_s=-1.0)
+    await submit(store, "in-time", start_timeout_s=3600.0)
+    await submit(store, "patient")
+    claims = await store.claim("a", OVER_S, 10)
+    assert [claim.job.id for claim in claims] == ["in-time", "patient"]
+    assert await store.expire_waiting() == ["late"]
+    assert await store.expire_waiting() == []
+    job = await look(store, "late", JobState.FAILED)
+    assert job.error is not None and job.error.status == 504 and job.finished_at is not None
+    assert job.error.headers["X-Fal-Request-Timeout-Type"] == "user"
+    assert [level for level, _ in await lines(store, "late")] == ["INFO", "ERROR"]
 
 
-async def test_cancel_before_any_runner_ends_the_job(store: SqlJobStore) -> None:
-    await submit(store, "one")
-    assert await store.request_cancel("one") is CancelOutcome.CANCELLED
-    job = await store.get("one")
-    assert job is not None and job.state is JobState.CANCELLED and job.finished_at is not None
-    assert job.error is not None and job.error.status == 499
-    assert job.error.body == {"detail": "Request was cancelled", "error_type": "client_cancelled"}
-    assert await store.claim("a", LEASE_S, 1) == []
-    assert await store.request_cancel("one") is CancelOutcome.ALREADY_TERMINAL
-
-
-async def test_cancel_of_a_running_job_reaches_its_runner(store: SqlJobStore) -> None:
-    await submit(store, "one")
-    lease = (await claim_one(store)).lease
-    assert await store.request_cancel("one") is CancelOutcome.REQUESTED
-    assert await store.request_cancel("one") is CancelOutcome.REQUESTED
-    beat = await store.heartbeat(lease, LEASE_S)
-    assert beat.held and beat.cancel_requested
-    assert await store.cancelled(lease)
-    job = await store.get("one")
-    assert job is not None and job.state is JobState.CANCELLED and job.error is not None
-    assert not (await store.heartbeat(lease, LEASE_S)).held
-    assert await store.request_cancel("one") is CancelOutcome.ALREADY_TERMINAL
-
-
-async def test_a_runner_may_finish_what_was_to_be_cancelled(store: SqlJobStore) -> None:
-    await submit(store, "one")
-    lease = (await claim_one(store)).lease
-    await store.request_cancel("one")
-    assert await store.complete(lease, {})
-    job = await store.get("one")
-    assert job is not None and job.state is JobState.COMPLETED
-
-
-@pytest.mark.parametrize("end", ["release", "expiry"])
-async def test_cancel_of_a_job_without_its_runner_goes_to_the_next(store: SqlJobStore, end: str) -> None:
-    """The first runner may have left files behind; the next one sees the flag with its claim."""
-    await submit(store, "one")
-    first = await claim_one(store, lease_s=LEASE_S if end == "release" else FOR_EVER_GONE_S)
-    if end == "release":
-        await store.release(first.lease)
-    assert await store.request_cancel("one") is CancelOutcome.REQUESTED
-    claim = await claim_one(store, "b")
-    assert claim.job.cancel_requested
+async def test_a_job_that_was_given_back_has_met_its_deadline(store: SqlJobStore) -> None:
+    await submit(store, "one", start_timeout_s=3600.0)
+    assert await store.release((await claim_one(store)).lease)
+    database = store._database
+    async with (
+        database.writing() as connection
+    ):  # the deadline passes while the job waits for its second runner
+        await connection.exec_driver_sql("UPDATE jobs SET start_by = 1")
+    assert await store.expire_waiting() == []
+    assert (await claim_one(store, "b")).job.id == "one"
 
 
 async def test_counts(store: SqlJobStore) -> None:
-    await submit(store, "a", "b", "c")
-    await store.complete((await claim_one(store)).lease, {})
+    await finished(store, "a")
+    await submit(store, "b", "c")
     assert await store.counts() == {
         JobState.QUEUED: 2,
         JobState.RUNNING: 0,
@@ -196,104 +173,37 @@ async def test_counts(store: SqlJobStore) -> None:
     }
 
 
-async def test_what_is_stored_survives_a_restart(store: SqlJobStore, url: str) -> None:
+async def test_what_is_stored_survives_a_restart(store: SqlJobStore, database_url: str) -> None:
     request = JobRequest("data:,ä", variant=Variant.DYNAMIC, operating_size=2304)
-    await store.insert(NewJob("one", request.as_json()))
+    await store.insert(NewJob("one", request.as_json(), lifetime_s=math.inf))
     media = MediaFile("outputs/1/v.mp4", "video/mp4", "v.mp4", 10, 64, 48, 23.976, 1.5, 36)
-    second = SqlJobStore(url)
+    second = SqlJobStore(database_url)
     await second.open()
     claim = await claim_one(second)
     assert JobRequest.from_json(claim.input) == request
     await second.complete(claim.lease, JobResult(media).as_json())
     await second.close()
-    job = await store.get("one")
-    assert job is not None and job.result is not None
-    assert JobResult.from_json(job.result) == JobResult(media)
+    job = await look(store, "one")
+    assert job.result is not None and JobResult.from_json(job.result) == JobResult(media)
 
 
-async def test_the_file_is_in_wal_mode(store: SqlJobStore) -> None:
-    async with store._engine.connect() as connection:
-        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
-        assert (await connection.execute(text("PRAGMA synchronous"))).scalar() == 1
-        assert (await connection.execute(text("PRAGMA busy_timeout"))).scalar() == 10_000
+async def test_an_error_without_a_list_is_logged_by_its_text(store: SqlJobStore) -> None:
+    await store.fail((await started(store, "one")).lease, to_wire(StageError("out of memory")))
+    assert (await lines(store, "one"))[-1] == ("ERROR", "out of memory")
+    await store.request_cancel("one")
+    await submit(store, "two")
+    await store.request_cancel("two")
+    assert (await lines(store, "two"))[-1] == ("INFO", "cancelled")
 
 
-async def test_opening_waits_for_a_writer_of_a_file_that_is_not_in_wal_mode_yet(tmp_path: Path) -> None:
-    """SQLite's own waiting does not cover this switch: it fails at once."""
-    path = tmp_path / "jobs.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("CREATE TABLE other (x)")
-        other.execute("BEGIN IMMEDIATE")
-        store = SqlJobStore(f"sqlite:///{path}")
-        opening = asyncio.create_task(store.open())
-        done, _ = await asyncio.wait({opening}, timeout=0.2)
-        assert not done
-        other.execute("COMMIT")
-        await opening
-        await submit(store, "one")
-        await store.close()
-
-
-async def test_concurrent_tasks_never_share_a_claim(store: SqlJobStore) -> None:
-    names = [f"job-{i}" for i in range(40)]
-    await submit(store, *names)
-
-    async def work(owner: str) -> list[str]:
-        done: list[str] = []
-        while claims := await store.claim(owner, LEASE_S, 3):
-            done += [claim.job.id for claim in claims]
-        return done
-
-    done = await asyncio.gather(*(work(f"runner-{i}") for i in range(8)))
-    assert sorted(name for share in done for name in share) == sorted(names)
-
-
-WORKER = """
-import asyncio, json, sys
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import NewJob
-
-async def main(url, owner):
-    store = SqlJobStore(url)
-    await store.open()
-    for i in range(10):
-        await store.insert(NewJob(f"{owner}-{i}", {}))
-    print("filled", flush=True)
-    sys.stdin.readline()
-    done = []
-    while claims := await store.claim(owner, 60.0, 2):
-        for claim in claims:
-            done.append((claim.job.id, claim.lease.token))
-            assert await store.complete(claim.lease, {"by": owner})
-    await store.close()
-    print(json.dumps(done), flush=True)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-def test_processes_that_start_at_once_share_one_table(url: str) -> None:
-    """They race to create the file, the table and WAL mode; then to insert; then to claim."""
-    command = [sys.executable, "-c", WORKER, url]
-    workers = [
-        subprocess.Popen([*command, f"w{i}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for i in range(4)
-    ]
-    try:
-        for worker in workers:
-            assert worker.stdout is not None and worker.stdout.readline() == "filled\n"
-        claimed = [json.loads(worker.communicate("go\n", timeout=60)[0]) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
-    ids = [job for done in claimed for job, token in done]
-    assert sorted(ids) == sorted(f"w{i}-{n}" for i in range(4) for n in range(10))
-    assert all(token == 1 for done in claimed for _, token in done)
-    assert [worker.returncode for worker in workers] == [0, 0, 0, 0]
-
-
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/db"])
-async def test_databases_that_cannot_work_are_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="sqlite:///PATH"):
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/db", "jobs.db"])
+def test_databases_that_cannot_work_are_refused(url: str) -> None:
+    with pytest.raises(SetupError, match="sqlite:///PATH"):
         SqlJobStore(url)
+
+
+async def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    store = SqlJobStore("postgres://user:secret@127.0.0.1:1/jobs")
+    with pytest.raises(SetupError, match=r"127\.0\.0\.1:1/jobs cannot be used: .*refused") as caught:
+        await store.open()
+    assert "secret" not in str(caught.value)

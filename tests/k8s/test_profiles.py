@@ -17,6 +17,7 @@ DIFFERENT: dict[str, dict[str, Any]] = {
         "data_dir": "/data",
         "files": {"host": "0.0.0.0", "port": 8001},
         "fetch": {"allow_private": False},
+        "webhooks": {"allow_private": False},
     },
     "gpu": {"data_dir": "/data"},
 }

@@ -21,7 +21,7 @@ LIMITS = CallLimits(60.0)
 def settings(tmp_path: Path) -> Settings:
     settings = Settings(data_dir=tmp_path / "data")
     clip = make(tmp_path / "clip.mp4", Clip("clip.mp4", frames=40, options=X264))
-    Artifacts(settings.artifacts_dir).put_file("work/job/source", clip)
+    Artifacts(settings.artifacts_url).put_file("work/job/source", clip)
     return settings
 
 

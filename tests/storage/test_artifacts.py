@@ -1,20 +1,22 @@
-"""The artifact store on a real directory: whole or not at all, and nothing left behind."""
+"""What an artifact store promises, on a directory and in a bucket alike."""
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from serve_app.errors import StorageFull
-from serve_app.storage.artifacts import Artifacts, _full_disk
+from serve_app.storage.artifacts import Artifacts
+from tests.storage.s3 import moto_fixture, s3_fixture  # noqa: F401
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Artifacts:
-    return Artifacts(tmp_path / "data" / "artifacts")
+@pytest.fixture(params=["disk", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    if request.param == "disk":
+        return Artifacts(tmp_path / "data" / "artifacts")
+    server = request.getfixturevalue("s3")
+    return Artifacts(f"s3://{server.new_bucket()}/root/prefix", tmp_path / "scratch")
 
 
 @pytest.fixture
@@ -24,36 +26,24 @@ def made(tmp_path: Path) -> Path:
     return path
 
 
-def everything(store: Artifacts) -> list[str]:
-    return sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*"))
+def content(store: Artifacts, name: str, keep: bool = True) -> bytes:
+    with store.local_path(name, keep=keep) as path:
+        return path.read_bytes()
 
 
-def test_a_file_is_moved_not_copied(store: Artifacts, made: Path) -> None:
-    inode = made.stat().st_ino
-    store.put_file("jobs/1/source", made)
-    with store.local_path("jobs/1/source") as path:
-        assert path.read_bytes() == b"made" and path.stat().st_ino == inode
+@pytest.mark.parametrize("final", [True, False])
+def test_a_file_is_taken_over(store: Artifacts, made: Path, final: bool) -> None:
+    store.put_file("jobs/1/source", made, final=final)
+    assert content(store, "jobs/1/source") == content(store, "jobs/1/source", keep=False) == b"made"
     assert not made.exists()
     assert store.exists("jobs/1/source") and store.size("jobs/1/source") == 4
 
 
-@pytest.mark.parametrize("final", [True, False])
-def test_a_file_of_another_file_system_is_copied(store: Artifacts, final: bool) -> None:
-    shared = Path("/dev/shm")
-    if not shared.is_dir() or shared.stat().st_dev == store.root.stat().st_dev:
-        pytest.skip("needs /dev/shm as a second file system")
-    made = shared / f"artifact-test-{os.getpid()}"
-    made.write_bytes(b"made")
-    store.put_file("jobs/1/source", made, final=final)
-    with store.local_path("jobs/1/source") as path:
-        assert path.read_bytes() == b"made"
-    assert not made.exists() and everything(store) == ["jobs", "jobs/1", "jobs/1/source"]
-
-
 def test_a_put_replaces_and_a_final_one_does_not(store: Artifacts, made: Path, tmp_path: Path) -> None:
-    store.put_bytes("pieces/1", b"old")
+    store.put_bytes("pieces/1", b"old!")
+    assert content(store, "pieces/1") == b"old!"
     store.put_file("pieces/1", made)
-    assert store.size("pieces/1") == 4
+    assert content(store, "pieces/1") == b"made"
 
     late = tmp_path / "late.bin"
     late.write_bytes(b"too late")
@@ -61,8 +51,7 @@ def test_a_put_replaces_and_a_final_one_does_not(store: Artifacts, made: Path, t
         store.put_file("pieces/1", late, final=True)
     with pytest.raises(FileExistsError):
         store.put_bytes("pieces/1", b"too late", final=True)
-    with store.local_path("pieces/1") as path:
-        assert path.read_bytes() == b"made"
+    assert content(store, "pieces/1") == b"made"
     assert late.exists()
 
 
@@ -87,83 +76,94 @@ def test_final_puts_race_and_one_wins(store: Artifacts, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == [False] * 7 + [True]
-    with store.local_path("outputs/1/v.mp4") as path:
-        assert len(set(path.read_bytes())) == 1
+    assert len(set(content(store, "outputs/1/v.mp4"))) == 1
 
 
 def test_what_is_absent(store: Artifacts, tmp_path: Path) -> None:
     assert not store.exists("jobs/1/source")
+    assert store.children("jobs") == []
     store.delete("jobs/1/source")
     store.delete_prefix("jobs/1")
     with pytest.raises(FileNotFoundError):
         store.size("jobs/1/source")
-    with pytest.raises(FileNotFoundError), store.local_path("jobs/1/source"):
-        pass
+    for keep in (True, False):
+        with pytest.raises(FileNotFoundError), store.local_path("jobs/1/source", keep=keep):
+            pass
     with pytest.raises(FileNotFoundError):
         store.put_file("jobs/1/source", tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError):
+        store.link("jobs/1/source", "jobs/2/source")
+    store.check()
 
 
-def test_deleting_leaves_no_empty_directory(store: Artifacts) -> None:
-    store.put_bytes("jobs/1/pieces/a", b"1")
-    store.put_bytes("jobs/1/pieces/b", b"1")
-    store.put_bytes("jobs/2/source", b"1")
-    store.put_bytes("outputs/1/v.mp4", b"1")
-
-    store.delete("outputs/1/v.mp4")
-    assert "outputs" not in everything(store)
-    store.delete("jobs/1/pieces/a")
-    assert store.exists("jobs/1/pieces/b")
-    # What a killed process was about to write.
-    (store.root / "jobs/1/pieces/.half.part").write_bytes(b"half")
-    store.delete_prefix("jobs/1/")
-    assert everything(store) == ["jobs", "jobs/2", "jobs/2/source"]
-    store.delete_prefix("jobs/2")
-    assert everything(store) == [] and store.root.is_dir()
+def test_an_empty_artifact(store: Artifacts, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    store.put_file("jobs/1/source", tmp_path / "empty")
+    assert store.size("jobs/1/source") == 0 and content(store, "jobs/1/source") == b""
 
 
-def test_puts_survive_a_neighbour_who_deletes_the_directory(store: Artifacts, tmp_path: Path) -> None:
-    stop = threading.Event()
+def test_children_are_the_directories_below(store: Artifacts) -> None:
+    for name in ("work/b/source", "work/b/pieces/0", "work/a/pieces/0", "work/file", "worker/c/source"):
+        store.put_bytes(name, b"1")
+    assert store.children("work") == store.children("work/") == ["a", "b"]
+    assert store.children("work/b") == ["pieces"]
+    assert store.children("work/a/pieces") == store.children("work/file") == []
 
-    def sweep() -> None:
-        while not stop.is_set():
-            store.delete("jobs/1/other")
 
-    sweeper = threading.Thread(target=sweep)
-    sweeper.start()
-    try:
-        for i in range(200):
-            path = tmp_path / str(i)
-            path.write_bytes(b"1")
-            store.put_bytes("jobs/1/other", b"1")
-            store.put_file("jobs/1/mine", path)
-            store.delete("jobs/1/mine")
-    finally:
-        stop.set()
-        sweeper.join()
+def test_a_deleted_prefix_takes_no_neighbours_along(store: Artifacts) -> None:
+    for name in ("work/1/source", "work/1/pieces/0", "work/10/source", "outputs/1/v.mp4"):
+        store.put_bytes(name, b"1")
+    assert content(store, "work/1/source") == b"1"
+    store.delete_prefix("work/1/")
+    assert not store.exists("work/1/source") and not store.exists("work/1/pieces/0")
+    assert store.exists("work/10/source") and store.exists("outputs/1/v.mp4")
+    with pytest.raises(FileNotFoundError):
+        content(store, "work/1/source")
+
+
+def test_a_link_outlives_its_source(store: Artifacts) -> None:
+    store.put_bytes("uploads/1", b"bytes")
+    store.put_bytes("work/1/source", b"old")
+    store.link("uploads/1", "work/1/source")
+    store.link("uploads/1", "work/1/source")
+    store.delete("uploads/1")
+    assert content(store, "work/1/source") == b"bytes"
+    assert store.children("work") == ["1"] and not store.exists("uploads/1")
+
+
+def test_half_made_files_go(store: Artifacts) -> None:
+    with store.scratch("work/1/source") as directory:
+        (directory / "half").write_bytes(b"half")
+        store.put_file("work/1/source", directory / "half")
+        assert directory.is_relative_to(store.root)
+    assert not directory.exists() and content(store, "work/1/source") == b"half"
+    assert store.free_bytes() > 0
 
 
 @pytest.mark.parametrize(
     "name", ["", "/etc/passwd", "../x", "a/../b", "a/./b", "a//b", "a/", "a b", "ä", "a\0", "a\n", "x" * 201]
 )
 def test_names_that_are_refused(store: Artifacts, made: Path, name: str) -> None:
-    for call in (store.exists, store.size, store.delete, lambda n: store.put_file(n, made)):
+    calls = (
+        store.exists,
+        store.size,
+        store.delete,
+        store.local_path,
+        store.scratch,
+        lambda n: store.put_file(n, made),
+        lambda n: store.put_bytes(n, b"1"),
+        lambda n: store.link("a", n),
+        lambda n: store.signed_url(n, 1),
+        lambda n: store.signed_put(n, 1),
+    )
+    for call in calls:
         with pytest.raises(ValueError, match="no artifact name"):
             call(name)
     assert made.exists()
 
 
-def test_where_the_store_can_lie(tmp_path: Path) -> None:
-    assert Artifacts(f"file://{tmp_path}/a%20b").root == tmp_path / "a b"
-    assert Artifacts(str(tmp_path / "c")).root.is_dir()
-    with pytest.raises(ValueError, match="s3"):
-        Artifacts("s3://bucket/prefix")
-
-
-def test_a_full_disk_says_so() -> None:
-    """`/dev/full` is the kernel's own full disk: writing to it fails as on a real one."""
-    with (
-        pytest.raises(StorageFull, match="jobs/x"),
-        _full_disk("jobs/x"),
-        Path("/dev/full").open("wb", buffering=0) as file,
-    ):
-        file.write(b"1")
+@pytest.mark.parametrize("prefix", ["", "/", "..", "work/.."])
+def test_prefixes_that_are_refused(store: Artifacts, prefix: str) -> None:
+    for call in (store.children, store.delete_prefix):
+        with pytest.raises(ValueError, match="no artifact name"):
+            call(prefix)

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 
+from serve_app.local import free_port
+from serve_app.settings import Settings
 from serve_app.storage.artifacts import Artifacts
 from serve_app.storage.file_deployment import FileServer
+from serve_app.storage.serving import HttpServer
+from serve_app.storage.signing import Signer
 
 Replica = FileServer.func_or_class
 
@@ -20,11 +25,12 @@ class Held(Replica):  # type: ignore[valid-type,misc]
 
 
 async def test_a_replica_serves_reports_and_stops(tmp_path: Path) -> None:
-    store = Artifacts(tmp_path)
-    store.put_bytes("outputs/1/v.mp4", b"video")
+    settings = Settings(data_dir=tmp_path, files={"port": free_port()})
+    Artifacts(settings.artifacts_url).put_bytes("outputs/1/v.mp4", b"video")
     replica = Held.__new__(Held)
-    await replica.__init__(tmp_path, "127.0.0.1", 0, drain_s=1)
-    url = f"http://127.0.0.1:{await replica.port()}/files/outputs/1/v.mp4"
+    await replica.__init__(settings, drain_s=1)
+    path = Signer.load(None, tmp_path).file_path("outputs/1/v.mp4")
+    url = f"http://127.0.0.1:{await replica.port()}{path}"
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(url)).content == b"video"
         await replica.check_health()
@@ -34,3 +40,20 @@ async def test_a_replica_serves_reports_and_stops(tmp_path: Path) -> None:
             await replica.check_health()
         with pytest.raises(httpx.ConnectError):
             await client.get(url)
+
+
+async def test_with_a_front_it_is_the_way_in_for_everything(tmp_path: Path) -> None:
+    behind = HttpServer(PlainTextResponse("the API"), "127.0.0.1", 0, drain_s=1)
+    await behind.start()
+    front = f"http://127.0.0.1:{behind.port}"
+    settings = Settings(data_dir=tmp_path, files={"port": free_port()}, front=front)
+    Artifacts(settings.artifacts_url).put_bytes("outputs/1/v.mp4", b"video")
+    replica = Held.__new__(Held)
+    await replica.__init__(settings, drain_s=1)
+    path = Signer.load(None, tmp_path).file_path("outputs/1/v.mp4")
+    base = f"http://127.0.0.1:{await replica.port()}"
+    async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+        assert (await client.get(path)).content == b"video"
+        assert (await client.get("/health")).text == "the API"
+    await Replica.__del__(replica)
+    await behind.stop()

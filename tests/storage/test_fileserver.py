@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -15,24 +16,27 @@ import pytest_asyncio
 from serve_app.storage.artifacts import Artifacts
 from serve_app.storage.fileserver import make_files_app
 from serve_app.storage.serving import HttpServer
+from serve_app.storage.signing import Signer
 
 BODY = os.urandom(1_000_003)
 NAME = "outputs/0b0c/output.webm"
+SIGNER = Signer(b"a secret of this test")
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Artifacts:
     store = Artifacts(tmp_path / "artifacts")
     store.put_bytes(NAME, BODY)
-    store.put_bytes("jobs/0b0c/source", b"secret")
-    (tmp_path / "outside.mp4").write_bytes(b"secret")
+    for name in ("jobs/0b0c/source", "secret", "uploads-parts/0b0c/00001-x"):
+        store.put_bytes(name, b"hidden")
+    (tmp_path / "outside.mp4").write_bytes(b"hidden")
     (store.root / "outputs" / "link.mp4").symlink_to(tmp_path / "outside.mp4")
     return store
 
 
 @pytest_asyncio.fixture
 async def server(store: Artifacts) -> AsyncIterator[HttpServer]:
-    server = HttpServer(make_files_app(store.root), "127.0.0.1", 0, drain_s=1)
+    server = HttpServer(make_files_app(store, SIGNER), "127.0.0.1", 0, drain_s=1)
     await server.start()
     yield server
     await server.stop()
@@ -44,7 +48,7 @@ async def client(server: HttpServer) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-URL = f"/files/{NAME}"
+URL = SIGNER.file_path(NAME)
 
 
 async def test_a_whole_file(client: httpx.AsyncClient) -> None:
@@ -124,67 +128,97 @@ async def test_a_copy_that_is_current(client: httpx.AsyncClient, store: Artifact
 
 
 @pytest.mark.parametrize(
-    ("suffix", "kind"),
-    [("mp4", "video/mp4"), ("webm", "video/webm"), ("mov", "video/quicktime"), ("gif", "image/gif")],
+    ("name", "kind"),
+    [
+        ("outputs/x/v.mp4", "video/mp4"),
+        ("outputs/x/v.webm", "video/webm"),
+        ("outputs/x/v.mov", "video/quicktime"),
+        ("outputs/x/v.gif", "image/gif"),
+        ("uploads/0000000000-ab/v.MKV", "video/x-matroska"),
+        ("uploads/0000000000-ab/page.html", "application/octet-stream"),
+        ("uploads/0000000000-ab/image.svg", "application/octet-stream"),
+        ("uploads/0000000000-ab/none", "application/octet-stream"),
+    ],
 )
-async def test_content_types(client: httpx.AsyncClient, store: Artifacts, suffix: str, kind: str) -> None:
-    store.put_bytes(f"outputs/x/v.{suffix}", b"")
-    reply = await client.get(f"/files/outputs/x/v.{suffix}")
+async def test_content_types(client: httpx.AsyncClient, store: Artifacts, name: str, kind: str) -> None:
+    store.put_bytes(name, b"")
+    reply = await client.get(SIGNER.file_path(name))
     assert (reply.status_code, reply.headers["content-type"], reply.content) == (200, kind, b"")
+    assert reply.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_preflight_and_methods(client: httpx.AsyncClient) -> None:
     reply = await client.options(URL, headers={"Origin": "https://page.example"})
     assert (reply.status_code, reply.content) == (204, b"")
-    assert "range" in reply.headers["access-control-allow-headers"]
+    allowed = reply.headers["access-control-allow-headers"].split(", ")
+    assert {"range", "authorization", "content-type", "x-fal-file-name"} < set(allowed)
+    assert {"GET", "PUT", "POST"} < set(reply.headers["access-control-allow-methods"].split(", "))
     assert reply.headers["access-control-allow-origin"] == "*"
     for method in ("POST", "PUT", "DELETE"):
         reply = await client.request(method, URL)
         assert reply.status_code == 405 and reply.json() == {"detail": "Method Not Allowed"}
 
 
+SIGNED = URL.split("/")[2]
 NOT_SERVED = [
     "/",
     "/files",
     "/files/",
-    "/files/outputs",
-    "/files/outputs/",
-    "/files/outputs/0b0c",
-    "/files/outputs/0b0c/",
-    "/files/outputs/0b0c/other.webm",
-    "/files/outputs/0b0c/output.webm/",
-    "/files/jobs/0b0c/source",
-    "/files/outputs/../jobs/0b0c/source",
-    "/files/outputs/%2e%2e/jobs/0b0c/source",
-    "/files/outputs%2f..%2fjobs%2f0b0c%2fsource",
-    "/files/outputs/%252e%252e/jobs/0b0c/source",
-    "/files/outputs/..%5cjobs/0b0c/source",
+    f"/files/{NAME}",
+    f"/files/{SIGNED}",
+    f"/files/{SIGNED}/",
+    f"/files//{NAME}",
+    f"{URL}/",
+    f"{URL}%00",
+    f"/files/{SIGNED}/outputs/../{NAME}",
+    f"/files/{SIGNED}/outputs/%2e%2e/{NAME}",
+    f"/files/{SIGNED}/outputs/0b0c/other.webm",
+    f"/files/{SIGNED[:-1]}/{NAME}",
+    f"/files/{SIGNED}A/{NAME}",
+    f"/files/{SIGNED[:-1]}{'A' if SIGNED[-1] != 'A' else 'B'}/{NAME}",
+    f"/files/{SIGNED.swapcase()}/{NAME}",
+    f"/files/%ff%fe/{NAME}",
+    f"/files/{'a' * 5000}/{NAME}",
     "/files//etc/passwd",
     "/files/%2fetc%2fpasswd",
     "/files/../../../../etc/passwd",
-    "/files/outputs/link.mp4",
-    "/files/outputs/0b0c/output.webm%00",
-    "/files/outputs/%ff%fe",
-    "/files/outputs/" + "a" * 5000,
+]
+
+# Names that nobody signs: even with a valid signature they are not served.
+UNSIGNED = [
+    "jobs/0b0c/source",
+    "secret",
+    "outputs",
+    "outputs/",
+    "outputs/0b0c",
+    "outputs/../jobs/0b0c/source",
+    "outputs/..\\jobs/0b0c/source",
+    "uploads/../jobs/0b0c/source",
+    "uploads-parts/0b0c/00001-x",
+    "/etc/passwd",
+    "outputs/link.mp4",
+    "outputs/0b0c/output.webm/",
+    "outputs/0b0c/output.webm\0",
+    "outputs/" + "a" * 5000,
 ]
 
 
 async def test_nothing_else_is_served(server: HttpServer) -> None:
     """Sent as raw bytes: a well-behaved client would tidy these paths up before it asks."""
     wrong = []
-    for path in NOT_SERVED:
+    for path in NOT_SERVED + [f"/files/{SIGNER.sign_path(name)}/{quote(name)}" for name in UNSIGNED]:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         fine = head.startswith(b"HTTP/1.1 404 ") and b"application/json" in head
-        if not fine or b"secret" in body or not body.startswith(b'{"detail":"Path /'):
+        if not fine or b"hidden" in body or not body.startswith(b'{"detail":"Path /'):
             wrong.append((path, head[:40], body[:40]))
     assert wrong == []
 
 
 async def test_encoded_letters_are_the_same_name(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/files/outputs%2F0b0c/output%2ewebm")).content == BODY
+    assert (await client.get(f"/files/{SIGNED}/outputs%2F0b0c/output%2ewebm")).content == BODY
 
 
 async def test_many_readers_and_one_that_leaves(client: httpx.AsyncClient, server: HttpServer) -> None:
@@ -200,7 +234,7 @@ async def test_many_readers_and_one_that_leaves(client: httpx.AsyncClient, serve
 async def test_two_servers_share_a_port_while_one_replaces_the_other(
     server: HttpServer, client: httpx.AsyncClient, store: Artifacts
 ) -> None:
-    second = HttpServer(make_files_app(store.root), "127.0.0.1", server.port, drain_s=1)
+    second = HttpServer(make_files_app(store, SIGNER), "127.0.0.1", server.port, drain_s=1)
     await second.start()
     await server.stop()
     with pytest.raises(RuntimeError, match="stopped"):
@@ -212,20 +246,21 @@ async def test_two_servers_share_a_port_while_one_replaces_the_other(
     await second.stop()
 
 
-async def test_a_port_that_somebody_else_has() -> None:
+async def test_a_port_that_somebody_else_has(store: Artifacts) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(OSError, match="choose a free port"):
-            HttpServer(make_files_app(Path("unused")), "127.0.0.1", other.getsockname()[1])
+            HttpServer(make_files_app(store, SIGNER), "127.0.0.1", other.getsockname()[1])
 
 
 async def test_stopping_cuts_a_reader_that_never_ends(store: Artifacts) -> None:
     store.put_bytes("outputs/big.mp4", bytes(30_000_000))
-    server = HttpServer(make_files_app(store.root), "127.0.0.1", 0, drain_s=1)
+    server = HttpServer(make_files_app(store, SIGNER), "127.0.0.1", 0, drain_s=1)
     await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(b"GET /files/outputs/big.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
+    path = SIGNER.file_path("outputs/big.mp4")
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await reader.readexactly(100)  # and no more
     await asyncio.wait_for(server.stop(), 5)
     writer.transport.abort()

@@ -1,0 +1,36 @@
+"""The endpoint that a request names in its query: there is one here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+
+from serve_app.api import ENDPOINT
+from serve_app.api.errors import RequestError
+from serve_app.api.openapi import response
+from serve_app.errors import BadRequest
+
+ENDPOINT_ID = ENDPOINT.removeprefix("/")
+
+PARAMETER = {
+    "name": "endpoint_id",
+    "in": "query",
+    "required": True,
+    "description": "The endpoint that is asked about; there is one here.",
+    "schema": {"type": "string", "enum": [ENDPOINT_ID]},
+}
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: response(RequestError, "There is no such endpoint.")}
+
+
+def unknown_endpoint(request: Request) -> JSONResponse | None:
+    """The reply to those who name none that is here (of many, one will do); `BadRequest` when none is named."""
+    named = [name for names in request.query_params.getlist("endpoint_id") for name in names.split(",")]
+    if not any(named):
+        raise BadRequest(f"endpoint_id is missing: use endpoint_id={ENDPOINT_ID}.")
+    if ENDPOINT_ID in named:
+        return None
+    return JSONResponse(
+        {"detail": f"Endpoint {', '.join(named)[:200]} not found. There is {ENDPOINT_ID} here."}, 404
+    )

@@ -1,0 +1,69 @@
+"""Virtual hosts: the vendor separates its services by host name, this application by a prefix of the path.
+
+`queue.fal.example/fal-ai/…` is `fal.example/queue/fal-ai/…`. Replies name addresses as the client would: with the
+prefix, or below the host that stands for it. Behind the front door the scheme that clients use is what that says.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve_app.api.urls import authority
+
+QUEUE = "/queue"
+PREFIXES = {"queue.": QUEUE, "rest.": "/rest"}  # how a host name begins, and the prefix that it stands for
+
+
+class HostPrefixes:
+    """Puts the prefix that the host stands for before the path, unless the client has done so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        prefix = _prefix(scope) if scope["type"] == "http" else None
+        if prefix is not None:
+            root = scope.get("root_path", "")
+            path = scope["path"].removeprefix(root)
+            if path != prefix and not path.startswith(prefix + "/"):
+                scope = {**scope, "path": root + prefix + path}
+                if raw := scope.get("raw_path"):
+                    head = root.encode()
+                    scope["raw_path"] = head + prefix.encode() + raw.removeprefix(head)
+                scope.setdefault("state", {})["host_prefix"] = prefix
+        await self.app(scope, receive, send)
+
+
+class ForwardedScheme:
+    """Takes the scheme from X-Forwarded-Proto. It is believed: only for where all requests come by the front door."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            said = next((value for name, value in scope["headers"] if name == b"x-forwarded-proto"), b"")
+            if said in (b"http", b"https"):
+                scope = {**scope, "scheme": said.decode()}
+        await self.app(scope, receive, send)
+
+
+def base_url(request: Request, prefix: str, public_url: str | None) -> str:
+    """What the addresses of `prefix` begin with for this client, its prefix included where one is needed.
+
+    `public_url`: the application as clients see it, when a proxy hides it from the Host header.
+    """
+    by_host = request.scope.get("state", {}).get("host_prefix") == prefix
+    if public_url and not by_host:
+        return public_url.rstrip("/") + prefix
+    scheme = urlsplit(public_url).scheme if public_url else request.scope["scheme"]
+    root = request.scope.get("root_path", "")
+    return f"{scheme}://{''.join(authority(request))}{root}{'' if by_host else prefix}"
+
+
+def _prefix(scope: Scope) -> str | None:
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
+    return next((prefix for start, prefix in PREFIXES.items() if host.startswith(start)), None)

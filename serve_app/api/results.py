@@ -1,0 +1,49 @@
+"""The reply for a job that is over, the same for whoever waited for it and for whoever asks later."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serve_app.api.errors import reply
+from serve_app.api.services import Services
+from serve_app.api.status import NOT_FOUND
+from serve_app.jobs.names import outputs_of
+from serve_app.jobs.outputs import data_uri, output_of
+from serve_app.jobs.request import JobResult
+from serve_app.jobs.store import Job
+
+
+async def answer(services: Services, job: Job, request: Request) -> Response:
+    """The output or the error of `job`; 404 when its result is no longer kept."""
+    if job.error is not None:
+        return reply(job.error)
+    if job.result is None:
+        return gone()
+    result = JobResult.from_json(job.result)
+    if result.inline:
+        return await _answer_inline(services, job, result)
+    return JSONResponse(output_of(result, lambda file: services.urls.of(file.name, request)))
+
+
+def gone() -> Response:
+    """There is no such job, or its result is no longer kept."""
+    return JSONResponse(NOT_FOUND, 404)
+
+
+async def _answer_inline(services: Services, job: Job, result: JobResult) -> Response:
+    """The files themselves, as data URIs, for the first who asks; afterwards neither they nor the result are kept."""
+    if job.result_taken or not await services.store.take_result(job.id):
+        return gone()
+    artifacts = services.artifacts
+    try:
+        return JSONResponse(
+            await asyncio.to_thread(output_of, result, lambda file: data_uri(artifacts, file))
+        )
+    except FileNotFoundError:  # their time was over
+        return gone()
+    finally:
+        await asyncio.to_thread(artifacts.delete_prefix, outputs_of(job.id))
+        await services.store.forget_result(job.id)

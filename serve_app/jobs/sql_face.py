@@ -1,0 +1,138 @@
+"""The part of the job table that the HTTP face uses: insert, read, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from serve_app.errors import JobCancelled, to_wire
+from serve_app.jobs.endings import ALIVE, end, log, tell
+from serve_app.jobs.engine import Database
+from serve_app.jobs.rows import job_columns, new_row, to_event, to_job
+from serve_app.jobs.store import CancelOutcome, Event, Job, JobState, NewJob
+from serve_app.jobs.tables import events, inputs, jobs, now
+from serve_app.jobs.together import Together
+
+Since = tuple[str, int]  # a job, and the number of the line after which its log is wanted
+
+NOBODY = "-"  # owner of a cancelled job that was given back before: nobody cleans up after it but the sweeper
+
+# Built once: every waiting client asks several times a second.
+_GET = select(*job_columns).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_EVENTS = (
+    select(events)
+    .where(events.c.job_id.in_(bindparam("ids", expanding=True)), events.c.number > bindparam("after"))
+    .order_by(events.c.number)
+)
+_BEFORE = select(func.count()).where(
+    jobs.c.state == JobState.QUEUED.value,
+    or_(
+        jobs.c.priority < bindparam("priority"),
+        and_(jobs.c.priority == bindparam("priority"), jobs.c.number < bindparam("number")),
+    ),
+)
+_WAITING = select(func.count()).where(jobs.c.state == JobState.QUEUED.value)
+
+
+class HttpFace:
+    """See `JobStore` for what each method promises."""
+
+    _database: Database
+
+    def __init__(self) -> None:
+        self._jobs: Together[str, Job] = Together(self._by_id)
+        self._events: Together[Since, list[Event]] = Together(self._since)
+
+    async def insert(self, job: NewJob) -> Job:
+        try:
+            return await self._insert(job)
+        except IntegrityError as error:
+            known = await self._known(job)
+            if known is None:
+                raise
+            if job.idempotency_key is None or known.id == job.id:
+                raise ValueError(f"a job with the id {job.id} exists") from error
+            return known
+
+    async def get(self, job_id: str) -> Job | None:
+        return await self._jobs.get(job_id)
+
+    async def events(self, job_id: str, after: int = 0) -> list[Event]:
+        return await self._events.get((job_id, after)) or []
+
+    async def position(self, job: Job) -> int:
+        (row,) = await self._database.read(_BEFORE, {"priority": int(job.priority), "number": job.number})
+        return int(row[0])
+
+    async def waiting(self) -> int:
+        (row,) = await self._database.read(_WAITING)
+        return int(row[0])
+
+    async def request_cancel(self, job_id: str) -> CancelOutcome:
+        alone = and_(jobs.c.token > 0, jobs.c.owner.is_(None))
+        async with self._database.writing() as connection:
+            ended = await end(
+                connection,
+                and_(jobs.c.id == job_id, jobs.c.state.in_(ALIVE)),
+                JobState.CANCELLED,
+                to_wire(JobCancelled("Request was cancelled")),
+                owner=case((alone, NOBODY), else_=jobs.c.owner),
+                expires_at=case((alone, now()), else_=jobs.c.expires_at),
+            )
+            if ended:
+                return CancelOutcome.CANCELLED
+            known = (await connection.execute(select(jobs.c.id).where(jobs.c.id == job_id))).first()
+        return CancelOutcome.ALREADY_TERMINAL if known else CancelOutcome.UNKNOWN
+
+    async def take_result(self, job_id: str) -> bool:
+        statement = update(jobs).where(
+            jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value, ~jobs.c.result_taken
+        )
+        async with self._database.writing() as connection:
+            return (await connection.execute(statement.values(result_taken=True))).rowcount == 1
+
+    async def forget_result(self, job_id: str) -> None:
+        statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value)
+        async with self._database.writing() as connection:
+            await connection.execute(statement.values(result=None))
+
+    async def _by_id(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        return {row.id: to_job(row) for row in await self._database.read(_GET, {"ids": job_ids})}
+
+    async def _since(self, asked: Sequence[Since]) -> dict[Since, list[Event]]:
+        first = {"ids": list({job_id for job_id, _ in asked}), "after": min(after for _, after in asked)}
+        lines: dict[str, list[Event]] = {}
+        for row in await self._database.read(_EVENTS, first):
+            lines.setdefault(row.job_id, []).append(to_event(row))
+        return {
+            (job_id, after): [line for line in lines.get(job_id, ()) if line.number > after]
+            for job_id, after in asked
+        }
+
+    async def _insert(self, job: NewJob) -> Job:
+        statement = insert(jobs).values(new_row(job)).returning(*job_columns)
+        async with self._database.writing() as connection:
+            row = (await connection.execute(statement)).one()
+            if job.error is not None:
+                await tell(connection, job.id, JobState.FAILED, job.error, job.webhook)
+            else:
+                await connection.execute(insert(inputs).values(job_id=job.id, input=job.input))
+                await log(connection, job.id, ["queued"])
+        return to_job(row)
+
+    async def _known(self, job: NewJob) -> Job | None:
+        """The job that keeps this one out; the one with its key before the one with its id."""
+        same_key = and_(
+            jobs.c.account == (job.account or ""),
+            jobs.c.idempotency_key == bindparam("key", job.idempotency_key),
+        )
+        statement = (
+            select(*job_columns)
+            .where(or_(same_key, jobs.c.id == job.id))
+            .order_by(case((same_key, 0), else_=1))
+            .limit(1)
+        )
+        rows = await self._database.read(statement)
+        return to_job(rows[0]) if rows else None

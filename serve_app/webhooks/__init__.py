@@ -1,0 +1,1 @@
+"""Telling the receivers that clients name of the end of their jobs."""

@@ -1,0 +1,106 @@
+"""Pages of other origins: what they may ask, and that they can read every reply."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from serve_app.accounts.keys import KeyTable
+from serve_app.accounts.verifier import Verifier
+from serve_app.api.proxy import PROXY
+from serve_app.jobs.sql import SqlJobStore
+from serve_app.jobs.store import Claim
+from serve_app.storage.artifacts import Artifacts
+from tests.api.desk import INPUT, PATH, SUBMIT, Bench
+
+ORIGIN = {"Origin": "https://page.example"}
+
+
+def words(reply: httpx.Response, header: str) -> set[str]:
+    return {word.strip().lower() for word in reply.headers[header].split(",")}
+
+
+def check_open(reply: httpx.Response) -> None:
+    assert reply.headers.get_list("access-control-allow-origin") == ["*"]
+    assert "access-control-allow-credentials" not in reply.headers
+    exposed = words(reply, "access-control-expose-headers")
+    assert exposed >= {"x-fal-request-id", "x-fal-error-type", "x-fal-request-timeout-type"}
+    assert exposed >= {"x-fal-retryable", "x-fal-needs-retry", "x-fal-billable-units", "retry-after"}
+
+
+@pytest.mark.parametrize("path", [PATH, SUBMIT, PROXY, "/storage/upload/initiate", "/no/such/path"])
+@pytest.mark.parametrize("host", ["service.example", "queue.fal.run"])
+async def test_preflight(store: SqlJobStore, artifacts: Artifacts, path: str, host: str) -> None:
+    """Without a key, where keys are required: browsers send none along."""
+    keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
+    bench = Bench(store, artifacts, verifier=Verifier(keys, 5.0))
+    asked = "authorization,content-type,x-fal-queue-priority,x-fal-request-timeout,x-fal-target-url"
+    headers = ORIGIN | {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": asked,
+        "Host": host,
+    }
+    async with bench.client() as client:
+        reply = await client.options(path, headers=headers)
+    await keys.close()
+    assert (reply.status_code, reply.content) == (204, b"")
+    assert "content-type" not in reply.headers
+    assert reply.headers.get_list("access-control-allow-origin") == ["*"]
+    assert words(reply, "access-control-allow-methods") == {"get", "post", "put", "delete"}
+    allowed = words(reply, "access-control-allow-headers")
+    assert allowed >= set(asked.split(",")) and "*" not in allowed
+    assert {"idempotency-key", "x-app-fal-disable-fallback", "x-fal-store-io"} <= allowed
+
+
+async def test_every_header_that_a_document_names_may_be_sent(bench: Bench) -> None:
+    async with bench.client() as client:
+        allowed = words(await client.options(PATH), "access-control-allow-headers")
+        document = (await client.get("/openapi.json")).json()
+    named = {
+        parameter["name"].lower()
+        for path in document["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", [])
+        if parameter["in"] == "header"
+    }
+    assert "x-fal-runner-hint" in named and named <= allowed
+
+
+async def test_replies_can_be_read(bench: Bench) -> None:
+    async with bench.client(headers=ORIGIN) as client:
+        submit = await client.post(SUBMIT, json=INPUT)
+        url = submit.json()["response_url"]
+        async with bench.runner():
+            bench.hints.wake()
+            stream = await client.get(url + "/status/stream")
+        replies = [submit, stream, await client.get(url), await client.get("/openapi.json")]
+    assert [reply.status_code for reply in replies] == [200] * 4
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    for reply in replies:
+        check_open(reply)
+
+
+async def test_errors_can_be_read(bench: Bench) -> None:
+    async def work(store: SqlJobStore, claim: Claim) -> object:
+        return await store.complete(claim.lease, {"not": "a result"})
+
+    async with bench.runner(work), bench.client(headers=ORIGIN) as client:
+        replies = {
+            404: await client.get("/no/such/path"),
+            405: await client.get(PATH),
+            422: await client.post(PATH, json={}),
+            400: await client.post(PROXY),
+            500: await client.post(PATH, json=INPUT),
+        }
+    for status, reply in replies.items():
+        assert reply.status_code == status
+        check_open(reply)
+
+
+async def test_a_refusal_at_the_door_can_be_read(store: SqlJobStore, artifacts: Artifacts) -> None:
+    keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
+    async with Bench(store, artifacts, verifier=Verifier(keys, 5.0)).client(headers=ORIGIN) as client:
+        reply = await client.post(SUBMIT, json=INPUT)
+    await keys.close()
+    assert reply.status_code == 401
+    check_open(reply)

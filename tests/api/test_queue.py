@@ -1,0 +1,370 @@
+"""The queue's routes: submit, status, result and cancel, in every state of a job, under both forms of its address."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from serve_app.errors import DownloadFailed, InferenceFailed, ReplicasLost, StartTimeout, to_wire
+from serve_app.jobs.request import JobRequest, JobResult
+from serve_app.jobs.sql import SqlJobStore
+from serve_app.jobs.store import Claim, JobState, NewJob, Priority, Progress
+from serve_app.storage.artifacts import Artifacts
+from tests.api.desk import APP, FILE, INPUT, MEDIA, PATH, SUBMIT, Bench, only_job, submitted
+
+FORMS = ["/queue" + APP, "/queue" + PATH]
+NOWHERE = str(uuid.UUID(int=7))
+VIDEO = {
+    "url": "http://service.example:8001" + FILE,
+    "content_type": "video/mp4",
+    "file_name": "output.mp4",
+    "file_size": 1234,
+    "width": 640,
+    "height": 360,
+    "fps": 23.976,
+    "duration": 5.5,
+    "num_frames": 132,
+}
+
+
+async def claimed(bench: Bench) -> Claim:
+    (claim,) = await bench.store.claim("runner", 60.0, 1)
+    return claim
+
+
+async def test_a_submit_is_taken_and_says_where_to_ask(bench: Bench) -> None:
+    async with bench.client() as client:
+        reply = await client.post(SUBMIT, json=INPUT | {"model": "Matting"})
+    job = await only_job(bench.store)
+    url = f"http://service.example:8000/queue/fal-ai/birefnet/requests/{job.id}"
+    assert reply.status_code == 200
+    assert reply.json() == {
+        "status": "IN_QUEUE",
+        "queue_position": 0,
+        "request_id": job.id,
+        "gateway_request_id": job.id,
+        "response_url": url,
+        "status_url": url + "/status",
+        "cancel_url": url + "/cancel",
+        "logs": None,
+        "metrics": {},
+    }
+    assert reply.headers["x-fal-request-id"] == job.id == str(uuid.UUID(job.id))
+    assert bench.hints.woken.is_set()
+    claim = await claimed(bench)
+    assert JobRequest.from_json(claim.input).variant == "Matting"
+    assert job.payload == INPUT | {"model": "Matting"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_the_life_of_a_job(bench: Bench, form: str) -> None:
+    async with bench.client() as client:
+        await client.post(SUBMIT, json=INPUT)
+        second = (await client.post(SUBMIT, json=INPUT)).json()["request_id"]
+        base = f"{form}/requests/{second}"
+        url = f"http://service.example:8000/queue/fal-ai/birefnet/requests/{second}"
+        common = {
+            "request_id": second,
+            "response_url": url,
+            "status_url": url + "/status",
+            "cancel_url": url + "/cancel",
+            "logs": None,
+            "metrics": {},
+        }
+        waiting = await client.get(base + "/status")
+        assert waiting.status_code == 202
+        assert waiting.json() == {"status": "IN_QUEUE", "queue_position": 1} | common
+
+        _, claim = await bench.store.claim("runner", 60.0, 2)
+        running = await client.get(base + "/status?logs=false")
+        assert (running.status_code, running.json()) == (202, {"status": "IN_PROGRESS"} | common)
+        for early in (base, base + "/response"):
+            reply = await client.get(early)
+            assert (reply.status_code, reply.json()) == (400, {"detail": "Request is still in progress"})
+
+        await bench.store.complete(claim.lease, JobResult(MEDIA).as_json())
+        over = await client.get(base + "/status")
+        job = await bench.store.get(second)
+        assert job is not None and job.started_at is not None and job.finished_at is not None
+        metrics = {"inference_time": round(job.finished_at - job.started_at, 3)}
+        assert (over.status_code, over.json()) == (
+            200,
+            {"status": "COMPLETED"} | common | {"metrics": metrics},
+        )
+        for _ in range(2):
+            for path in (base, base + "/response"):
+                reply = await client.get(path)
+                assert (reply.status_code, reply.json()) == (200, {"video": VIDEO})
+                assert reply.headers["x-fal-request-id"] == second
+        for reply in (waiting, running, over):
+            assert reply.headers["x-fal-request-id"] == second
+
+
+async def test_a_result_with_a_mask(bench: Bench) -> None:
+    async with bench.client() as client:
+        base = await submitted(client)
+        await bench.store.complete((await claimed(bench)).lease, JobResult(MEDIA, MEDIA).as_json())
+        assert (await client.get(base)).json() == {"video": VIDEO, "mask_video": VIDEO}
+
+
+async def test_logs_are_the_whole_list_so_far(bench: Bench) -> None:
+    async with bench.client() as client:
+        base = await submitted(client)
+        asked = (await client.get(base + "/status?logs=1")).json()["logs"]
+        assert isinstance(asked, list)
+        claim = await claimed(bench)
+        await bench.store.report(claim.lease, Progress("decode", 24, 48), ["decoded 24 frames", "half"])
+        for query in ("logs=1", "logs=true", "logs=True"):
+            logs = (await client.get(f"{base}/status?{query}")).json()["logs"]
+            assert [line["message"] for line in logs][-2:] == ["decoded 24 frames", "half"]
+            assert all(line.keys() == {"message", "level", "source", "timestamp"} for line in logs)
+            assert all(line["level"] == "INFO" and line["source"] == "USER" for line in logs)
+            stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00"
+            assert all(re.fullmatch(stamp, line["timestamp"]) for line in logs)
+        for query in ("", "logs=0", "logs=false", "logs=perhaps"):
+            assert (await client.get(f"{base}/status?{query}")).json()["logs"] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "kind"),
+    [
+        (DownloadFailed("the server answered 404"), "Invalid status code: 422", "file_download_error"),
+        (InferenceFailed("broken"), "Invalid status code: 500", "internal_server_error"),
+        (ReplicasLost("lost three times"), "lost three times", "runner_connection_error"),
+        (StartTimeout("not started in time"), "not started in time", "request_timeout"),
+    ],
+)
+async def test_a_failed_job_is_completed_with_an_error(
+    bench: Bench, error: Any, text: str, kind: str
+) -> None:
+    wire = to_wire(error)
+    async with bench.client() as client:
+        base = await submitted(client)
+        await bench.store.fail((await claimed(bench)).lease, wire)
+        status = await client.get(base + "/status?logs=1")
+        assert status.status_code == 200
+        body = status.json()
+        assert (body["status"], body["error"], body["error_type"]) == ("COMPLETED", text, kind)
+        assert body["metrics"] == {} and isinstance(body["logs"], list)
+        result = await client.get(base)
+    assert (result.status_code, result.json()) == (wire.status, wire.body)
+    assert wire.headers and all(result.headers[name] == value for name, value in wire.headers.items())
+
+
+async def test_a_start_deadline_is_the_callers(bench: Bench) -> None:
+    async with bench.client() as client:
+        reply = await client.post(SUBMIT, json=INPUT, headers={"X-Fal-Request-Timeout": "0.11"})
+        base = reply.json()["response_url"]
+        while not await bench.store.expire_waiting():  # noqa: ASYNC110 (a deadline has no event)
+            await asyncio.sleep(0.005)
+        status = (await client.get(base + "/status")).json()
+        result = await client.get(base)
+    assert (status["status"], status["error_type"]) == ("COMPLETED", "request_timeout")
+    assert (result.status_code, result.headers["x-fal-request-timeout-type"]) == (504, "user")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"video_url": 1e999}',
+        b'{"video_url": "x", "video_quality": "\\u0000"}',
+        b'{"video_url": "x", "model": "nonsense", "sync_mode": true}',
+        b'{"video_url": "x", "operating_resolution": "2304x2304"}',
+        b'{"other": "data:video/mp4;base64,' + b"A" * 100_000 + b'"}',
+        b'{"other": "' + b"A" * 100_000 + b'"}',
+    ],
+)
+async def test_an_invalid_input_is_taken_and_fails_as_run_does(bench: Bench, content: bytes) -> None:
+    async with bench.runner() as claims, bench.client() as client:
+        base = await submitted(client, content=content)
+        status = await client.get(base + "/status")
+        result = await client.get(base)
+        run = await client.post(PATH, content=content)
+        cancel = await client.put(base + "/cancel")
+    assert (status.status_code, status.json()["status"]) == (200, "COMPLETED")
+    assert status.json()["error"] == "Invalid status code: 422"
+    assert status.json()["error_type"] == run.json()["detail"][0]["type"]
+    assert result.status_code == run.status_code == 422
+    assert result.content == run.content and len(result.content) < 2000
+    own = ("x-fal-request-id", "server-timing")
+    assert {k: v for k, v in result.headers.items() if k not in own} == {
+        k: v for k, v in run.headers.items() if k not in own
+    }
+    assert (cancel.status_code, cancel.json()) == (400, {"status": "ALREADY_COMPLETED"})
+    assert claims == [] and (await only_job(bench.store)).state is JobState.FAILED
+
+
+async def test_a_body_that_is_too_large_is_not_taken(store: SqlJobStore, artifacts: Artifacts) -> None:
+    bench = Bench(store, artifacts, max_body_bytes=1000)
+    async with bench.client() as client:
+        reply = await client.post(SUBMIT, json={"video_url": "data:," + "x" * 1000})
+    assert (reply.status_code, reply.json()["detail"][0]["type"]) == (422, "file_too_large")
+    assert await store.recent(1) == []
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+async def test_cancel_ends_a_job_at_once(bench: Bench, form: str, running: bool) -> None:
+    async with bench.client() as client:
+        job_id = (await client.post(SUBMIT, json=INPUT)).json()["request_id"]
+        base = f"{form}/requests/{job_id}"
+        claim = await claimed(bench) if running else None
+        # As the JS client does it: a JSON content type and no body.
+        reply = await client.put(base + "/cancel", headers={"Content-Type": "application/json"})
+        assert (reply.status_code, reply.json()) == (202, {"status": "CANCELLATION_REQUESTED"})
+        assert reply.headers["x-fal-request-id"] == job_id and bench.hints.cancelled == [job_id]
+        status = await client.get(base + "/status")
+        assert status.status_code == 200
+        assert (status.json()["status"], status.json()["error_type"]) == ("COMPLETED", "client_cancelled")
+        assert status.json()["error"] == "Request was cancelled" and status.json()["metrics"] == {}
+        result = await client.get(base)
+        assert result.status_code == 499 and result.headers["x-fal-error-type"] == "client_cancelled"
+        assert result.json() == {"detail": "Request was cancelled", "error_type": "client_cancelled"}
+        again = await client.put(base + "/cancel")
+        assert (again.status_code, again.json()) == (400, {"status": "ALREADY_COMPLETED"})
+        assert bench.hints.cancelled == [job_id]
+        if claim:
+            assert not await bench.store.complete(claim.lease, JobResult(MEDIA).as_json())
+    assert (await only_job(bench.store)).state is JobState.CANCELLED
+
+
+async def test_a_finished_job_cannot_be_cancelled(bench: Bench) -> None:
+    async with bench.client() as client:
+        base = await submitted(client)
+        await bench.store.complete((await claimed(bench)).lease, JobResult(MEDIA).as_json())
+        reply = await client.put(base + "/cancel")
+        assert (reply.status_code, reply.json()) == (400, {"status": "ALREADY_COMPLETED"})
+        assert (await client.get(base)).status_code == 200
+
+
+UNKNOWN = [NOWHERE, NOWHERE.upper(), "x", "%00", "..%5c", "%F0%9F%8E%AC", "0" * 5000, "%27%20OR%201=1"]
+
+
+@pytest.mark.parametrize("job_id", UNKNOWN)
+@pytest.mark.parametrize("form", FORMS)
+async def test_unknown_ids(bench: Bench, form: str, job_id: str) -> None:
+    async with bench.client() as client:
+        await client.post(SUBMIT, json=INPUT)
+        for method, tail in (
+            ("GET", ""),
+            ("GET", "/response"),
+            ("GET", "/status"),
+            ("GET", "/status?logs=1"),
+            ("GET", "/status/stream"),
+            ("PUT", "/cancel"),
+        ):
+            reply = await client.request(method, f"{form}/requests/{job_id}{tail}")
+            assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
+            assert uuid.UUID(reply.headers["x-fal-request-id"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", SUBMIT, 405),
+        ("POST", SUBMIT + "/", 404),
+        ("POST", SUBMIT + "/stream", 404),
+        ("GET", f"/queue{APP}/requests/", 404),
+        ("POST", f"/queue{APP}/requests/{NOWHERE}/cancel", 405),
+        ("GET", f"/queue{APP}/requests/{NOWHERE}/cancel", 405),
+        ("PUT", f"/queue{APP}/requests/{NOWHERE}", 405),
+        ("GET", f"/queue{APP}/requests/{NOWHERE}/", 404),
+        ("GET", f"/queue{APP}/requests/{NOWHERE}/status/", 404),
+        ("POST", f"/queue{APP}", 404),
+        ("GET", f"{APP}/requests/{NOWHERE}", 404),
+    ],
+)
+async def test_what_is_not_there_is_no_redirect(bench: Bench, method: str, path: str, status: int) -> None:
+    async with bench.client() as client:
+        reply = await client.request(method, path)
+    assert reply.status_code == status and isinstance(reply.json()["detail"], str)
+    assert uuid.UUID(reply.headers["x-fal-request-id"])
+
+
+async def test_a_job_of_another_account_is_unknown(bench: Bench) -> None:
+    await bench.store.insert(NewJob(NOWHERE, {}, account="somebody"))
+    async with bench.client() as client:
+        base = f"/queue{APP}/requests/{NOWHERE}"
+        for method, tail in (("GET", ""), ("GET", "/status"), ("GET", "/status/stream"), ("PUT", "/cancel")):
+            reply = await client.request(method, base + tail)
+            assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
+            assert reply.headers["x-fal-request-id"] != NOWHERE
+    assert (await only_job(bench.store)).state is JobState.QUEUED
+
+
+async def complete_inline(bench: Bench) -> None:
+    claim = await claimed(bench)
+    name = f"outputs/{claim.job.id}/1/output.webm"
+    bench.artifacts.put_bytes(name, b"a video")
+    media = replace(MEDIA, name=name, content_type="video/webm", file_name="output.webm", file_size=7)
+    await bench.store.complete(claim.lease, JobResult(media, inline=True).as_json())
+
+
+async def test_an_inline_result_is_given_out_once(bench: Bench) -> None:
+    async with bench.client() as client:
+        base = await submitted(client, json=INPUT | {"sync_mode": True})
+        await complete_inline(bench)
+        replies = await asyncio.gather(*(client.get(base) for _ in range(5)))
+        assert sorted(reply.status_code for reply in replies) == [200, 404, 404, 404, 404]
+        for reply in replies:
+            if reply.status_code == 200:
+                assert reply.json()["video"]["url"] == "data:video/webm;base64,YSB2aWRlbw=="
+            else:
+                assert reply.json() == {"status": "NOT_FOUND"}
+        assert (await client.get(base)).status_code == 404
+        status = await client.get(base + "/status")
+        assert (status.status_code, status.json()["status"]) == (200, "COMPLETED")
+    job = await only_job(bench.store)
+    assert (job.result, job.payload) == (None, None)
+    assert not (bench.artifacts.root / "outputs").exists()
+
+
+async def test_an_inline_result_whose_files_are_gone(bench: Bench) -> None:
+    async with bench.client() as client:
+        base = await submitted(client, json=INPUT | {"sync_mode": True})
+        await complete_inline(bench)
+        bench.artifacts.delete_prefix(f"outputs/{(await only_job(bench.store)).id}")
+        reply = await client.get(base)
+    assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
+
+
+async def test_a_result_that_is_no_longer_kept(bench: Bench) -> None:
+    async with bench.client() as client:
+        base = await submitted(client)
+        await bench.store.complete((await claimed(bench)).lease, JobResult(MEDIA).as_json())
+        await bench.store.forget_result((await only_job(bench.store)).id)
+        reply = await client.get(base)
+    assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
+
+
+async def test_low_priority_waits_behind_normal(bench: Bench) -> None:
+    async with bench.client() as client:
+        low = await submitted(client, json=INPUT, headers={"X-Fal-Queue-Priority": "low"})
+        assert (await client.get(low + "/status")).json()["queue_position"] == 0
+        normal = await submitted(client, json=INPUT, headers={"X-Fal-Queue-Priority": "normal"})
+        assert (await client.get(low + "/status")).json()["queue_position"] == 1
+        assert (await client.get(normal + "/status")).json()["queue_position"] == 0
+    assert (await claimed(bench)).job.priority is Priority.NORMAL
+
+
+async def test_every_reply_has_the_time_it_took(bench: Bench) -> None:
+    async with bench.client() as client:
+        replies: list[httpx.Response] = [
+            await client.post(SUBMIT, json=INPUT),
+            await client.get("/nothing"),
+            await client.get("/health"),
+            await client.post(PATH, content=b"{"),
+        ]
+    for reply in replies:
+        assert re.fullmatch(r"app;dur=\d+\.\d{3}", reply.headers["server-timing"])

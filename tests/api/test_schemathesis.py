@@ -1,0 +1,174 @@
+"""The served OpenAPI document against the served application: 2,000 made-up requests, no reply that it does not know.
+
+`SCHEMATHESIS_SEED=1234` repeats a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import hypothesis
+import pytest
+import requests
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from serve_app.api.proxy import PROXY
+from serve_app.api.vendor_openapi import OPENAPI
+from serve_app.api.wellknown import JWKS_PATHS
+from serve_app.errors import DownloadFailed, to_wire
+from serve_app.jobs.request import JobResult
+from serve_app.jobs.sql import SqlJobStore
+from serve_app.jobs.store import Claim, NewJob
+from serve_app.storage.artifacts import Artifacts
+from serve_app.storage.serving import HttpServer
+from tests.api.desk import MEDIA, Bench, until
+
+EXAMPLES = 2000
+SEED = int(os.environ.get("SCHEMATHESIS_SEED") or random.SystemRandom().randrange(2**32))
+FIXED = ("/health", OPENAPI, *JWKS_PATHS)  # one valid request is like another
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service with jobs in every state that lasts. `running`: one for each form of the address, to be cancelled."""
+
+    url: str
+    over: list[str]
+    running: list[str]
+
+
+async def finish(store: SqlJobStore, claim: Claim) -> object:
+    """Some jobs fail, most end well; the second and the third one of all are never finished."""
+    if claim.job.number in (2, 3):
+        return None
+    if claim.job.number % 5 == 0:
+        return await store.fail(claim.lease, to_wire(DownloadFailed("the server answered 404")))
+    mask = MEDIA if claim.job.number % 2 else None
+    return await store.complete(claim.lease, JobResult(MEDIA, mask).as_json())
+
+
+async def expire(store: SqlJobStore) -> None:
+    """A tenth of a second is a valid start deadline, and now and then too short."""
+    while True:
+        await store.expire_waiting()
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Iterator[Service]:
+    """Served on a thread of its own, as the generator of requests knows no event loop."""
+    directory = tmp_path_factory.mktemp("service")
+    found: list[Service] = []
+    ready, done = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        path = directory / "jobs.db"
+        path.write_bytes(empty_table.read_bytes())
+        store = SqlJobStore(f"sqlite:///{path}")
+        await store.open()
+        bench = Bench(store, Artifacts(directory / "artifacts"))
+        server = HttpServer(bench.app, "127.0.0.1", 0, drain_s=1)
+        await server.start()
+        expiry = asyncio.create_task(expire(store))
+        async with bench.runner(finish):
+            jobs = [
+                await store.insert(NewJob(f"{number:08d}-0000-4000-8000-000000000000", {}))
+                for number in range(6)
+            ]
+            await store.request_cancel(jobs[3].id)
+            bench.hints.wake()
+
+            async def over() -> bool:
+                return await store.unfinished([job.id for job in jobs]) == {jobs[1].id, jobs[2].id}
+
+            await until(over)
+            ids = [job.id for job in jobs]
+            found.append(Service(f"http://127.0.0.1:{server.port}", ids[:1] + ids[3:], ids[1:3]))
+            ready.set()
+            await asyncio.to_thread(done.wait)
+        expiry.cancel()
+        await asyncio.gather(expiry, return_exceptions=True)
+        await server.stop()
+        await store.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(30)
+    yield found[0]
+    done.set()
+    thread.join()
+
+
+def test_replies_are_what_the_document_says(service: Service) -> None:
+    print(f"SCHEMATHESIS_SEED={SEED}")
+    schema = schemathesis.openapi.from_url(service.url + "/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations()]
+    free = [operation for operation in operations if operation.path not in FIXED]
+    each = -(-EXAMPLES // len(free))
+    seen: dict[str, Counter[int]] = {}
+    with requests.Session() as session:
+        for operation in operations:
+            seen[operation.label] = exercise(operation, each, service, session)
+    print("\n".join(f"{label}: {dict(sorted(counts.items()))}" for label, counts in seen.items()))
+    assert sum(counts.total() for counts in seen.values()) >= EXAMPLES
+    # The requests have reached what is behind the errors, too; a made-up URL is no target of the proxy.
+    assert all(counts.keys() & {200, 202} for label, counts in seen.items() if PROXY not in label)
+
+
+def exercise(
+    operation: APIOperation, examples: int, service: Service, session: requests.Session
+) -> Counter[int]:
+    """Make `examples` requests, and count the statuses of the replies."""
+    counts: Counter[int] = Counter()
+    cases = operation.as_strategy(GenerationMode.POSITIVE)
+    if operation.body:
+        cases |= operation.as_strategy(GenerationMode.NEGATIVE)
+    names: st.SearchStrategy[str | None] = st.none()
+    if operation.path_parameters:
+        known = [*service.over]
+        if "stream" not in operation.path:  # that of a running job would not end
+            known.append(service.running["v2" in operation.path])
+        names |= st.sampled_from(known) | st.text(st.characters(exclude_characters="/."), min_size=1)
+
+    @hypothesis.seed(SEED)
+    @hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(case=cases, name=names)
+    def check(case: schemathesis.Case, name: str | None) -> None:
+        if name is not None:
+            case.path_parameters["request_id"] = quote(name, safe="")
+        reply = case.call(session=session, timeout=20)
+        counts[reply.status_code] += 1
+        assert reply.status_code < 500 or (reply.status_code, operation.method) == (504, "post")
+        assert reply.headers["x-fal-request-id"] and reply.headers["server-timing"]
+        case.validate_response(reply, checks=CHECKS)
+
+    check()
+    return counts

@@ -1,0 +1,51 @@
+"""Steps that the tests of the job table share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Table, select
+
+from serve_app.errors import DownloadFailed, to_wire
+from serve_app.jobs.sql import SqlJobStore
+from serve_app.jobs.store import Claim, Job, JobState, JobStore, NewJob, Priority
+
+LEASE_S = 60.0
+OVER_S = -1.0  # a lease that is over as soon as it is given
+ERROR = to_wire(DownloadFailed("the host answered 404"))
+
+
+async def submit(store: JobStore, *names: str, priority: Priority = Priority.NORMAL, **fields: Any) -> None:
+    for name in names:
+        await store.insert(NewJob(name, {"video_url": f"http://host/{name}"}, priority=priority, **fields))
+
+
+async def claim_one(store: JobStore, owner: str = "a", lease_s: float = LEASE_S) -> Claim:
+    (claim,) = await store.claim(owner, lease_s, 1)
+    return claim
+
+
+async def started(store: JobStore, name: str, **fields: Any) -> Claim:
+    await submit(store, name, **fields)
+    return await claim_one(store)
+
+
+async def finished(store: JobStore, name: str, **fields: Any) -> None:
+    assert await store.complete((await started(store, name, **fields)).lease, {"name": name})
+
+
+async def look(store: JobStore, name: str, state: JobState | None = None) -> Job:
+    """The job, which exists (and is in `state`)."""
+    job = await store.get(name)
+    assert job is not None
+    assert state is None or job.state is state
+    return job
+
+
+async def lines(store: JobStore, name: str) -> list[tuple[str, str]]:
+    return [(event.level, event.message) for event in await store.events(name)]
+
+
+async def stored(store: SqlJobStore, table: Table) -> list[dict[str, Any]]:
+    """All rows of a table, for what no method shows."""
+    return [dict(row._mapping) for row in await store._database.read(select(table))]

@@ -1,0 +1,78 @@
+"""An S3 server of this process: moto's, spoken to by real HTTP, with a record of what it was asked."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from moto.server import ThreadedMotoServer
+
+
+@dataclass
+class S3Server:
+    """`requests`: method, a blank and the target of each request, in the order of the answers."""
+
+    endpoint: str
+    requests: list[str] = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def new_bucket(self) -> str:
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        httpx.put(f"{self.endpoint}/{name}", trust_env=False).raise_for_status()
+        return name
+
+    def count(self, method: str, name: str) -> int:
+        """How often an object whose name ends so was asked for."""
+        targets = (request.split(" ") for request in self.requests)
+        return sum(verb == method and target.endswith(name) for verb, target in targets)
+
+
+class _Record(logging.Handler):
+    """werkzeug logs one line per request; its arguments are the request line, the status and the size."""
+
+    def __init__(self, requests: list[str]) -> None:
+        super().__init__()
+        self._requests = requests
+
+    def emit(self, record: logging.LogRecord) -> None:
+        method, _, rest = record.getMessage().partition('"')[2].partition(" ")
+        self._requests.append(f"{method} {rest.partition(' ')[0]}")
+
+
+@pytest.fixture(scope="session", name="moto")
+def moto_fixture() -> Iterator[S3Server]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    found = S3Server(f"http://{host}:{port}")
+    record, log = _Record(found.requests), logging.getLogger("werkzeug")
+    level, spread = log.level, log.propagate
+    log.addHandler(record)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    yield found
+    log.removeHandler(record)
+    log.setLevel(level)
+    log.propagate = spread
+    server.stop()
+
+
+@pytest.fixture(name="s3")
+def s3_fixture(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, with an environment that leads to it."""
+    for key, value in moto.environment().items():
+        monkeypatch.setenv(key, value)
+    moto.requests.clear()
+    return moto
