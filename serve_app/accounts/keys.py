@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, insert, select, update
 
 from serve_app.errors import SetupError
-from serve_app.jobs.engine import Database
+from serve_app.jobs.engine import Database, unbroken
 from serve_app.jobs.schema import check
 from serve_app.jobs.tables import api_keys, now
 
@@ -72,6 +72,7 @@ class KeyTable:
     async def close(self) -> None:
         await self._database.close()
 
+    @unbroken
     async def create(self, name: str, account: str | None = None, admin: bool = False) -> NewKey:
         """A key of a new account, or a further one of `account`; `UnknownAccount` when that has none."""
         secret = secrets.token_urlsafe(SECRET_BYTES)
@@ -100,6 +101,7 @@ class KeyTable:
         rows = await self._database.read(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))
         return [_to_key(row) for row in rows]
 
+    @unbroken
     async def revoke(self, key_id: str) -> bool:
         """Whether the key was valid until now."""
         valid = (api_keys.c.id == key_id) & api_keys.c.revoked_at.is_(None)

@@ -14,7 +14,6 @@ class SqlJobStore(HttpFace, History, RunnerFace, Upkeep):
     """A job table behind a URL: `sqlite:////var/lib/service/jobs.db`, `postgresql://user@host/database`."""
 
     def __init__(self, url: str) -> None:
-        super().__init__()
         self._database = Database(url)
 
     async def open(self) -> None:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from serve_app.errors import JobCancelled, to_wire
 from serve_app.jobs.endings import ALIVE, end, log, tell
-from serve_app.jobs.engine import Database
+from serve_app.jobs.engine import Database, unbroken
 from serve_app.jobs.rows import job_columns, new_row, to_event, to_job
 from serve_app.jobs.store import CancelOutcome, Event, Job, JobState, NewJob
 from serve_app.jobs.tables import events, inputs, jobs, now
-from serve_app.jobs.together import Together
-
-Since = tuple[str, int]  # a job, and the number of the line after which its log is wanted
 
 NOBODY = "-"  # owner of a cancelled job that was given back before: nobody cleans up after it but the sweeper
 
 # Built once: every waiting client asks several times a second.
-_GET = select(*job_columns).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_GET = select(*job_columns).where(jobs.c.id == bindparam("id"))
 _EVENTS = (
     select(events)
-    .where(events.c.job_id.in_(bindparam("ids", expanding=True)), events.c.number > bindparam("after"))
+    .where(events.c.job_id == bindparam("job_id"), events.c.number > bindparam("after"))
     .order_by(events.c.number)
 )
 _BEFORE = select(func.count()).where(
@@ -41,10 +36,6 @@ class HttpFace:
 
     _database: Database
 
-    def __init__(self) -> None:
-        self._jobs: Together[str, Job] = Together(self._by_id)
-        self._events: Together[Since, list[Event]] = Together(self._since)
-
     async def insert(self, job: NewJob) -> Job:
         try:
             return await self._insert(job)
@@ -57,10 +48,12 @@ class HttpFace:
             return known
 
     async def get(self, job_id: str) -> Job | None:
-        return await self._jobs.get(job_id)
+        rows = await self._database.read(_GET, {"id": job_id})
+        return to_job(rows[0]) if rows else None
 
     async def events(self, job_id: str, after: int = 0) -> list[Event]:
-        return await self._events.get((job_id, after)) or []
+        rows = await self._database.read(_EVENTS, {"job_id": job_id, "after": after})
+        return [to_event(row) for row in rows]
 
     async def position(self, job: Job) -> int:
         (row,) = await self._database.read(_BEFORE, {"priority": int(job.priority), "number": job.number})
@@ -70,6 +63,7 @@ class HttpFace:
         (row,) = await self._database.read(_WAITING)
         return int(row[0])
 
+    @unbroken
     async def request_cancel(self, job_id: str) -> CancelOutcome:
         alone = and_(jobs.c.token > 0, jobs.c.owner.is_(None))
         async with self._database.writing() as connection:
@@ -86,6 +80,7 @@ class HttpFace:
             known = (await connection.execute(select(jobs.c.id).where(jobs.c.id == job_id))).first()
         return CancelOutcome.ALREADY_TERMINAL if known else CancelOutcome.UNKNOWN
 
+    @unbroken
     async def take_result(self, job_id: str) -> bool:
         statement = update(jobs).where(
             jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value, ~jobs.c.result_taken
@@ -93,24 +88,13 @@ class HttpFace:
         async with self._database.writing() as connection:
             return (await connection.execute(statement.values(result_taken=True))).rowcount == 1
 
+    @unbroken
     async def forget_result(self, job_id: str) -> None:
         statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value)
         async with self._database.writing() as connection:
             await connection.execute(statement.values(result=None))
 
-    async def _by_id(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        return {row.id: to_job(row) for row in await self._database.read(_GET, {"ids": job_ids})}
-
-    async def _since(self, asked: Sequence[Since]) -> dict[Since, list[Event]]:
-        first = {"ids": list({job_id for job_id, _ in asked}), "after": min(after for _, after in asked)}
-        lines: dict[str, list[Event]] = {}
-        for row in await self._database.read(_EVENTS, first):
-            lines.setdefault(row.job_id, []).append(to_event(row))
-        return {
-            (job_id, after): [line for line in lines.get(job_id, ()) if line.number > after]
-            for job_id, after in asked
-        }
-
+    @unbroken
     async def _insert(self, job: NewJob) -> Job:
         statement = insert(jobs).values(new_row(job)).returning(*job_columns)
         async with self._database.writing() as connection:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, null, select, update
 
 from serve_app.errors import WireError
 from serve_app.jobs.endings import TERMINAL
-from serve_app.jobs.engine import Database
+from serve_app.jobs.engine import Database, unbroken
 from serve_app.jobs.rows import job_columns, to_job
 from serve_app.jobs.store import HistoryPage, Job, JobState, Outcome
 from serve_app.jobs.tables import jobs
@@ -33,6 +33,7 @@ class History:
         )
         return [to_job(row) for row in await self._database.read(statement)]
 
+    @unbroken
     async def forget_payloads(self, job_id: str) -> None:
         over = and_(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
         found = await self._database.read(select(jobs.c.error).where(over))

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.errors import WireError
 from serve_app.jobs.endings import end, log
-from serve_app.jobs.engine import Database
+from serve_app.jobs.engine import Database, unbroken
 from serve_app.jobs.rows import job_columns, to_job
 from serve_app.jobs.store import Claim, Heartbeat, JobState, Json, Lease, Progress
 from serve_app.jobs.tables import inputs, jobs, now, pieces
@@ -24,6 +24,7 @@ class RunnerFace:
 
     _database: Database
 
+    @unbroken
     async def claim(self, owner: str, lease_s: float, limit: int) -> list[Claim]:
         # A start deadline is over once a runner had the job, even if it gave it back.
         in_time = or_(jobs.c.start_by.is_(None), jobs.c.token > 0, jobs.c.start_by > now())
@@ -57,6 +58,7 @@ class RunnerFace:
             for row in sorted(rows, key=lambda row: (row.priority, row.number))
         ]
 
+    @unbroken
     async def heartbeat(self, lease: Lease, lease_s: float) -> Heartbeat:
         statement = (
             update(jobs).where(held(lease)).values(expires_at=now() + lease_s).returning(jobs.c.expires_at)
@@ -68,6 +70,7 @@ class RunnerFace:
             ended = (await connection.execute(select(jobs.c.id).where(cancelled_under(lease)))).first()
         return Heartbeat(held=False, cancelled=ended is not None)
 
+    @unbroken
     async def report(self, lease: Lease, progress: Progress, lines: Sequence[str] = ()) -> bool:
         async with self._database.writing() as connection:
             written = await _write(connection, lease, asdict(progress))
@@ -75,6 +78,7 @@ class RunnerFace:
                 await log(connection, lease.job_id, lines)
             return written
 
+    @unbroken
     async def record_piece(self, lease: Lease, number: int, piece: Json) -> bool:
         async with self._database.writing() as connection:
             # Writes nothing new, but locks the row: nobody can take the job over before the piece is in.
@@ -90,19 +94,23 @@ class RunnerFace:
         rows = await self._database.read(statement.order_by(pieces.c.number))
         return {row.number: row.piece for row in rows}
 
+    @unbroken
     async def complete(self, lease: Lease, result: Json) -> bool:
         async with self._database.writing() as connection:
             return bool(await end(connection, held(lease), JobState.COMPLETED, result=result, **_FREE))
 
+    @unbroken
     async def fail(self, lease: Lease, error: WireError) -> bool:
         async with self._database.writing() as connection:
             return bool(await end(connection, held(lease), JobState.FAILED, error, **_FREE))
 
+    @unbroken
     async def release(self, lease: Lease) -> bool:
         async with self._database.writing() as connection:
             back = {"state": JobState.QUEUED.value, "attempts": jobs.c.attempts - 1, **_FREE}
             return await _write(connection, lease, back)
 
+    @unbroken
     async def cleaned(self, lease: Lease) -> None:
         async with self._database.writing() as connection:
             await connection.execute(update(jobs).where(cancelled_under(lease)).values(_FREE))

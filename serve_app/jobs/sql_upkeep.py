@@ -9,7 +9,7 @@ from sqlalchemy import and_, delete, func, or_, select, update
 
 from serve_app.errors import StartTimeout, to_wire
 from serve_app.jobs.endings import ALIVE, TERMINAL, end
-from serve_app.jobs.engine import Database
+from serve_app.jobs.engine import Database, unbroken
 from serve_app.jobs.rows import job_columns, to_job
 from serve_app.jobs.sql_runner import first
 from serve_app.jobs.store import Expired, Job, JobState, Retention
@@ -23,12 +23,14 @@ class Upkeep:
 
     _database: Database
 
+    @unbroken
     async def expire_waiting(self) -> list[str]:
         late = and_(jobs.c.state == JobState.QUEUED.value, jobs.c.token == 0, jobs.c.start_by <= now())
         error = to_wire(StartTimeout("Request timed out: no runner was free before its start deadline"))
         async with self._database.writing() as connection:
             return await end(connection, jobs.c.number.in_(first(late, BATCH)), JobState.FAILED, error)
 
+    @unbroken
     async def expired(self, retention: Retention, limit: int) -> Expired:
         over = jobs.c.state.in_(TERMINAL)
         age = now() - jobs.c.finished_at
@@ -44,11 +46,13 @@ class Upkeep:
             rows = (await connection.execute(ids.where(whole))).scalars().all()
         return Expired(list(files), list(rows))
 
+    @unbroken
     async def files_deleted(self, job_ids: Sequence[str]) -> None:
         async with self._database.writing() as connection:
             for ids in _batches(job_ids):
                 await connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(files_deleted=True))
 
+    @unbroken
     async def delete(self, job_ids: Sequence[str]) -> None:
         async with self._database.writing() as connection:
             for ids in _batches(job_ids):

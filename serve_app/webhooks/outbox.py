@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import ColumnElement, and_, case, not_, or_, select, update
 
 from serve_app.jobs.endings import INFO, log
-from serve_app.jobs.engine import Database
+from serve_app.jobs.engine import Database, unbroken
 from serve_app.jobs.rows import job_columns, to_job
 from serve_app.jobs.store import Job
 from serve_app.jobs.tables import deliveries, jobs, now
@@ -67,6 +67,7 @@ class Outbox:
         rows = await self._database.read(statement.order_by(deliveries.c.next_at).limit(PEEKED))
         return [Waiting(row.job_id, row.url) for row in rows]
 
+    @unbroken
     async def claim(self, owner: str, job_ids: Sequence[str]) -> list[Delivery]:
         """Those of `job_ids` that no other courier has taken in the meantime."""
         # As for jobs: a row that another process is about to change is skipped, and the choice is made once.
@@ -107,6 +108,7 @@ class Outbox:
         """The attempt was broken off from our side: whoever comes next makes it again at once."""
         await self._end(delivery, {"attempts": deliveries.c.attempts - 1})
 
+    @unbroken
     async def _end(
         self, delivery: Delivery, values: dict[str, Any], line: str = "", level: str = INFO
     ) -> None:
