@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.pipeline import CLIP, ROOT
-from serve_app.client import data_uri
+from serve_app.client import served
 from serve_app.storage.signing import Signer
 from tests.cluster.service import Service, command_of, descendants
 
@@ -139,7 +139,8 @@ def main() -> None:
         service = Service.start(Path(directory) / "data", ROOT / "config" / "local.yaml")
         try:
             # The network is loaded beside the start, and is no part of what is measured.
-            service.cut_out(data_uri(CLIP)).raise_for_status()
+            with served(CLIP) as url:
+                service.cut_out(url).raise_for_status()
             for do in work:
                 watch = Watch(service)
                 with watch.growing():

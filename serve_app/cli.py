@@ -190,9 +190,13 @@ def remove(
     server: Annotated[
         str | None, typer.Option(help="URL of a running service; without it one is started.")
     ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="FAL_KEY", help="API key for --server.", show_default=False)
+    ] = None,
     config: Config = Path("config/local.yaml"),
 ) -> None:
     """Remove the background of videos. Exit status: 0 all done, 1 some failed, 2 could not start."""
+    from serve_app.client import Server, trusted
     from serve_app.remove import remove as run
 
     fields = {
@@ -205,7 +209,8 @@ def remove(
         "refine_foreground": not no_refine,
     }
     with start_errors():
-        failed = run(sources, out, fields, server, config)
+        where = Server(server.rstrip("/"), trusted(), key) if server else None
+        failed = run(sources, out, fields, where, config)
     raise typer.Exit(1 if failed else 0)
 
 

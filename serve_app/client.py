@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import mimetypes
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +24,7 @@ from serve_app.api import ENDPOINT
 QUEUE = "/queue"
 POLL_S = 0.3
 FRAMES = re.compile(r"(\d+)/(\d+) frames")  # the line of a job's log that tells how far it is
-MAX_DATA_URI = 256 << 20
+BLOCK = 1 << 20
 
 
 class RequestFailed(Exception):
@@ -34,11 +33,17 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where to ask. `verify`: whom to trust. `local`: it can read from this machine."""
+    """Where to ask. `verify`: whom to trust. `key`: the API key. `local`: it can read from this machine."""
 
     url: str
     verify: ssl.SSLContext | bool = True
+    key: str | None = None
     local: bool = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """For the API alone: files are read and written without a key."""
+        return {"Authorization": f"Key {self.key}"} if self.key else {}
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, verify=self.verify, trust_env=False, **options)
@@ -56,7 +61,7 @@ async def cut_out(server: Server, fields: dict[str, Any], label: str, console: C
 
     Whoever gives up (Ctrl-C) cancels the request.
     """
-    async with server.client(timeout=httpx.Timeout(60, write=None)) as client:
+    async with server.client(timeout=60, headers=server.headers) as client:
         try:
             submitted = _json(await client.post(QUEUE + ENDPOINT, json=fields))
             try:
@@ -108,16 +113,27 @@ async def download(server: Server, url: str, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def data_uri(path: Path) -> str:
-    """A local file for a service that cannot reach this machine."""
-    size = path.stat().st_size
-    if size > MAX_DATA_URI:
-        raise RequestFailed(
-            f"{path} has {size >> 20} MiB, more than the {MAX_DATA_URI >> 20} that fit into a request: put it where "
-            "the server can read it and give its URL, or run without --server"
-        )
+async def upload(server: Server, path: Path) -> str:
+    """A URL of a local file for a service that cannot reach this machine: the file goes to its storage."""
     kind = mimetypes.guess_type(path.name)[0] or "video/mp4"
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    announced = {"content_type": kind, "file_name": path.name}
+    headers = {"Content-Type": kind, "Content-Length": str(path.stat().st_size)}
+    try:
+        async with server.client(timeout=60, headers=server.headers) as client:
+            target = _json(await client.post("/rest/storage/upload/initiate", json=announced))
+        async with server.client(timeout=httpx.Timeout(60, read=None)) as client:
+            reply = await client.put(target["upload_url"], content=_blocks(path), headers=headers)
+    except httpx.TransportError as error:
+        raise RequestFailed(f"{path} could not be sent to {server.url}: {error}") from error
+    if not reply.is_success:
+        raise RequestFailed(_message(reply))
+    return str(target["file_url"])
+
+
+async def _blocks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while block := await asyncio.to_thread(file.read, BLOCK):
+            yield block
 
 
 @contextmanager

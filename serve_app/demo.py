@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from serve_app.client import Server, cut_out, data_uri, download
+from serve_app.client import Server, cut_out, download, served
 from serve_app.local import Profile, temporary
 from serve_app.protocols import OutputType
 
@@ -38,8 +38,9 @@ async def _make(profile: Profile, clip: Path, kind: OutputType, out: Path) -> Pa
     """One request over HTTP, its output in `out`."""
     begun = time.perf_counter()
     server = Server(profile.url, profile.verify)
-    fields = {"video_url": data_uri(clip), "video_output_type": kind.value}
-    video = (await cut_out(server, fields, kind.value, console))["video"]
+    with served(clip) as url:
+        fields = {"video_url": url, "video_output_type": kind.value}
+        video = (await cut_out(server, fields, kind.value, console))["video"]
     seconds = time.perf_counter() - begun
     path = out / str(video["file_name"])
     await download(server, video["url"], path)

@@ -194,10 +194,19 @@ def running(profile: Profile) -> Iterator[Profile]:
 
 @contextlib.contextmanager
 def temporary(config: Path) -> Iterator[Profile]:
-    """`running` for one errand: on free ports of loopback, with data that is gone afterwards."""
+    """`running` for one errand: on free ports of loopback, with data that is gone afterwards.
+
+    Whatever the profile or the environment shares with other services is left out: this one must not take their jobs.
+    """
     with tempfile.TemporaryDirectory(prefix="birefnet-data-") as data:
-        ports = {"host": "127.0.0.1", "port": free_port()}
-        with running(Profile.load(config, free_port(), data_dir=Path(data), files=ports)) as profile:
+        private: dict[str, Any] = {
+            "data_dir": Path(data),
+            **dict.fromkeys(("database", "artifacts", "public_url", "front")),
+            "files": {"host": "127.0.0.1", "port": free_port(), "public_url": None},
+            "auth": {"required": False},
+            "webhooks": {"key_file": None},
+        }
+        with running(Profile.load(config, free_port(), **private)) as profile:
             yield profile
 
 

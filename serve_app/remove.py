@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 
-from serve_app.client import RequestFailed, Server, cut_out, data_uri, download, served, trusted
+from serve_app.client import RequestFailed, Server, cut_out, download, served, upload
 from serve_app.local import temporary
 
 console = Console(stderr=True)
@@ -22,7 +22,7 @@ def is_url(source: str) -> bool:
 
 
 def remove(
-    sources: Sequence[str], out: Path | None, fields: dict[str, Any], server: str | None, config: Path
+    sources: Sequence[str], out: Path | None, fields: dict[str, Any], server: Server | None, config: Path
 ) -> int:
     """Cut out each source; how many failed. What was made is printed, one path a line.
 
@@ -41,9 +41,9 @@ def remove(
 
 
 @contextmanager
-def _server(url: str | None, config: Path) -> Iterator[Server]:
-    if url is not None:
-        yield Server(url.rstrip("/"), trusted())
+def _server(server: Server | None, config: Path) -> Iterator[Server]:
+    if server is not None:
+        yield server
         return
     console.print("starting a server …")
     with temporary(config) as profile:
@@ -62,7 +62,7 @@ async def _one(
         elif server.local:  # our own: it can read from this machine, whatever the size
             url = stack.enter_context(served(Path(source)))
         else:
-            url = data_uri(Path(source))
+            url = await upload(server, Path(source))
         reply = await cut_out(server, {"video_url": url, **fields}, _name(source), console)
     made = []
     for key, suffix in (("video", "cutout"), ("mask_video", "mask")):

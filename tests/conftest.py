@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 
 import hypothesis  # noqa: F401  its plugin would import it late, beside running threads: Python 3.11 can crash there
 import pytest
 
 pytest_plugins = ["tests.databases"]
+
+
+# Told at the start, so that a run can be repeated.
+SEED = os.environ.setdefault("SCHEMATHESIS_SEED", str(random.SystemRandom().randrange(2**32)))
+
+
+def pytest_report_header() -> str:
+    return f"SCHEMATHESIS_SEED={SEED}"
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

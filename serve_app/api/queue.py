@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from serve_app.api import ENDPOINT
-from serve_app.api.bodies import read_body
+from serve_app.api.bodies import beside, read_body
 from serve_app.api.errors import InvalidInput, parse_body, validate
 from serve_app.api.hosts import QUEUE
 from serve_app.api.openapi import LOGS, REQUEST_ID, body_of, error_replies, events_of, response
@@ -125,7 +125,8 @@ class Queue:
         submission = Submission.of(request, self._services.urls.base(request))
         body = await read_body(request, self._services.max_body_bytes)
         await submission.admit(self._store)
-        job = await enter(self._store, self._new_job(submission, request.state.request_id, body))
+        new = await beside(body, self._new_job, submission, request.state.request_id, body)
+        job = await enter(self._store, new)
         request.state.request_id = job.id
         if not job.state.terminal:
             self._services.hints.wake()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,6 +15,8 @@ from serve_app.jobs.names import outputs_of
 from serve_app.jobs.outputs import data_uri, output_of
 from serve_app.jobs.request import JobResult
 from serve_app.jobs.store import Job
+
+logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 
 async def answer(services: Services, job: Job, request: Request) -> Response:
@@ -35,15 +38,18 @@ def gone() -> Response:
 
 async def _answer_inline(services: Services, job: Job, result: JobResult) -> Response:
     """The files themselves, as data URIs, for the first who asks; afterwards neither they nor the result are kept."""
-    if job.result_taken or not await services.store.take_result(job.id):
+    if job.result_taken:
         return gone()
     artifacts = services.artifacts
-    try:
-        return JSONResponse(
-            await asyncio.to_thread(output_of, result, lambda file: data_uri(artifacts, file))
-        )
-    except FileNotFoundError:  # their time was over
+    try:  # read before the result is taken: what fails here may be asked for again
+        output = await asyncio.to_thread(output_of, result, lambda file: data_uri(artifacts, file))
+    except FileNotFoundError:  # their time was over, or somebody else was faster
         return gone()
-    finally:
+    if not await services.store.take_result(job.id):
+        return gone()
+    try:
         await asyncio.to_thread(artifacts.delete_prefix, outputs_of(job.id))
         await services.store.forget_result(job.id)
+    except Exception:
+        logger.warning("the files of job %s stay until they expire", job.id, exc_info=True)
+    return JSONResponse(output)

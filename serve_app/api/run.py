@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve_app.api import ENDPOINT
-from serve_app.api.bodies import read_body
+from serve_app.api.bodies import beside, read_body
 from serve_app.api.errors import parse_body, validate
 from serve_app.api.openapi import body_of, error_replies, response
 from serve_app.api.results import answer
@@ -58,13 +58,18 @@ class Run:
     async def post(self, request: Request) -> Response:
         """Cut the subject out of every frame of the video at `video_url`."""
         submission = Submission.of(request, self._services.urls.base(request))
-        sent = parse_body(await read_body(request, self._services.max_body_bytes))
+        with self._place():  # held while the body is read too: it may be large
+            body = await read_body(request, self._services.max_body_bytes)
+            new = await beside(body, self._new_job, submission, request.state.request_id, body)
+            await submission.admit(self._services.store)
+            job = await self._run(new, request)
+        return await answer(self._services, job, request)
+
+    def _new_job(self, submission: Submission, job_id: str, body: bytes) -> NewJob:
+        sent = parse_body(body)
         video = validate(sent)
         check_supported(video)
-        with self._place():
-            await submission.admit(self._services.store)
-            job = await self._run(submission.job(request.state.request_id, sent, video), request)
-        return await answer(self._services, job, request)
+        return submission.job(job_id, sent, video)
 
     @contextmanager
     def _place(self) -> Iterator[None]:

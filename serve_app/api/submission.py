@@ -113,9 +113,17 @@ class Submission:
             error=error,
         )
 
+    async def known(self, store: JobStore) -> Job | None:
+        """The job that the key of this submission stands for already."""
+        return await store.keyed(self.account, self.key) if self.key else None
+
     async def admit(self, store: JobStore) -> None:
-        """Raise `TooManyWaiting` when the client does not want to queue behind so many."""
-        if self.most_waiting is not None and (waiting := await store.waiting()) > self.most_waiting:
+        """Raise `TooManyWaiting` when the client does not want to queue behind so many; what is known already does not
+        queue anew.
+        """
+        if self.most_waiting is None or await self.known(store) is not None:
+            return
+        if (waiting := await store.waiting()) > self.most_waiting:
             raise TooManyWaiting(
                 f"{waiting} requests are waiting, more than fal_max_queue_length={self.most_waiting}. "
                 "Try again later."

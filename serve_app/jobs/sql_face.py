@@ -16,6 +16,9 @@ NOBODY = "-"  # owner of a cancelled job that was given back before: nobody clea
 
 # Built once: every waiting client asks several times a second.
 _GET = select(*job_columns).where(jobs.c.id == bindparam("id"))
+_KEYED = select(*job_columns).where(
+    jobs.c.account == bindparam("account"), jobs.c.idempotency_key == bindparam("key")
+)
 _EVENTS = (
     select(events)
     .where(events.c.job_id == bindparam("job_id"), events.c.number > bindparam("after"))
@@ -40,15 +43,17 @@ class HttpFace:
         try:
             return await self._insert(job)
         except IntegrityError as error:
-            known = await self._known(job)
-            if known is None:
-                raise
-            if job.idempotency_key is None or known.id == job.id:
+            known = await self.keyed(job.account, job.idempotency_key) if job.idempotency_key else None
+            if known is None or known.id == job.id:
                 raise ValueError(f"a job with the id {job.id} exists") from error
             return known
 
     async def get(self, job_id: str) -> Job | None:
         rows = await self._database.read(_GET, {"id": job_id})
+        return to_job(rows[0]) if rows else None
+
+    async def keyed(self, account: str | None, idempotency_key: str) -> Job | None:
+        rows = await self._database.read(_KEYED, {"account": account or "", "key": idempotency_key})
         return to_job(rows[0]) if rows else None
 
     async def events(self, job_id: str, after: int = 0) -> list[Event]:
@@ -105,18 +110,3 @@ class HttpFace:
                 await connection.execute(insert(inputs).values(job_id=job.id, input=job.input))
                 await log(connection, job.id, ["queued"])
         return to_job(row)
-
-    async def _known(self, job: NewJob) -> Job | None:
-        """The job that keeps this one out; the one with its key before the one with its id."""
-        same_key = and_(
-            jobs.c.account == (job.account or ""),
-            jobs.c.idempotency_key == bindparam("key", job.idempotency_key),
-        )
-        statement = (
-            select(*job_columns)
-            .where(or_(same_key, jobs.c.id == job.id))
-            .order_by(case((same_key, 0), else_=1))
-            .limit(1)
-        )
-        rows = await self._database.read(statement)
-        return to_job(rows[0]) if rows else None

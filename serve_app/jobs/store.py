@@ -229,6 +229,9 @@ class JobStore(Protocol):
 
     async def get(self, job_id: str) -> Job | None: ...
 
+    async def keyed(self, account: str | None, idempotency_key: str) -> Job | None:
+        """The job that an account's idempotency key stands for."""
+
     async def events(self, job_id: str, after: int = 0) -> list[Event]:
         """The log lines of a job with a number above `after`, oldest first."""
 

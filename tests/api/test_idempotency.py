@@ -30,6 +30,16 @@ async def test_a_submit_that_is_repeated(bench: Bench) -> None:
     await only_job(bench.store)
 
 
+async def test_a_repeat_is_no_new_request_in_the_queue(bench: Bench) -> None:
+    """However long the queue is: its job is in it already."""
+    limited = f"{SUBMIT}?fal_max_queue_length=0"
+    async with bench.client() as client:
+        first = await client.post(limited, json=INPUT, headers=KEY)
+        assert (await client.post(limited, json=INPUT)).status_code == 429
+        again = await client.post(limited, json=INPUT, headers=KEY)
+    assert again.status_code == 200 and again.json() == first.json()
+
+
 async def test_without_a_key_two_requests_are_two(bench: Bench) -> None:
     async with bench.client() as client:
         ids = {(await client.post(SUBMIT, json=INPUT)).json()["request_id"] for _ in range(2)}

@@ -11,7 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.errors import DownloadFailed, InferenceFailed, ReplicasLost, StartTimeout, to_wire
+from serve_app.errors import (
+    DownloadFailed,
+    InferenceFailed,
+    ReplicasLost,
+    StartTimeout,
+    StorageUnavailable,
+    to_wire,
+)
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql import SqlJobStore
 from serve_app.jobs.store import Claim, JobState, NewJob, Priority, Progress
@@ -328,6 +335,23 @@ async def test_an_inline_result_is_given_out_once(bench: Bench) -> None:
     job = await only_job(bench.store)
     assert (job.result, job.payload) == (None, None)
     assert not (bench.artifacts.root / "outputs").exists()
+
+
+async def test_an_inline_result_that_could_not_be_read_can_be_asked_for_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.client() as client:
+        base = await submitted(client, json=INPUT | {"sync_mode": True})
+        await complete_inline(bench)
+        with monkeypatch.context() as broken:
+            broken.setattr("serve_app.api.results.data_uri", _unavailable)
+            assert (await client.get(base)).status_code == 500
+        assert (await client.get(base)).status_code == 200
+        assert (await client.get(base)).status_code == 404
+
+
+def _unavailable(*_: object) -> str:
+    raise StorageUnavailable("the bucket does not answer")
 
 
 async def test_an_inline_result_whose_files_are_gone(bench: Bench) -> None:

@@ -18,6 +18,7 @@ DIFFERENT: dict[str, dict[str, Any]] = {
         "files": {"host": "0.0.0.0", "port": 8001},
         "fetch": {"allow_private": False},
         "webhooks": {"allow_private": False},
+        "auth": {"required": True},
     },
     "gpu": {"data_dir": "/data"},
 }
