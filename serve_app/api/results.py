@@ -14,7 +14,7 @@ from serve_app.api.status import NOT_FOUND
 from serve_app.jobs.names import outputs_of
 from serve_app.jobs.outputs import data_uri, output_of
 from serve_app.jobs.request import JobResult
-from serve_app.jobs.store import Job
+from serve_app.jobs.store import Job, Json
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
@@ -28,7 +28,12 @@ async def answer(services: Services, job: Job, request: Request) -> Response:
     result = JobResult.from_json(job.result)
     if result.inline:
         return await _answer_inline(services, job, result)
-    return JSONResponse(output_of(result, lambda file: services.urls.of(file.name, request)))
+
+    def output() -> Json:
+        return output_of(result, lambda file: services.urls.of(file.name, request))
+
+    # A bucket's credentials may have to be fetched before a URL can be signed.
+    return JSONResponse(output() if services.artifacts.is_local else await asyncio.to_thread(output))
 
 
 def gone() -> Response:

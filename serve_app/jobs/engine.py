@@ -36,7 +36,8 @@ class Database:
         self.writer: AsyncEngine
         self._working: set[asyncio.Task[Any]] = set()
         if is_sqlite(parsed):
-            self._reader = _Reader(parsed, {"connect_args": {"timeout": BUSY_S}})
+            options: dict[str, Any] = {"connect_args": {"timeout": BUSY_S}}
+            self._reader, self._scanner = _Reader(parsed, options), _Reader(parsed, options)
             self.writer = create_async_engine(
                 parsed.set(drivername="sqlite+aiosqlite"),
                 pool_size=1,
@@ -46,13 +47,18 @@ class Database:
             event.listen(self.writer.sync_engine, "connect", on_sqlite_connect)
         else:
             self._reader = _Reader(parsed, _server_options(READ_S, 1))
+            self._scanner = _Reader(parsed, _server_options(BUSY_S, 1))
             self.writer = create_async_engine(
                 parsed, **_server_options(BUSY_S, CONNECTIONS), pool_pre_ping=True
             )
 
     async def read(self, statement: Executable, parameters: Parameters = None) -> Rows:
-        """The rows of a statement that only reads."""
+        """The rows of a look-up: a statement that only reads, and little."""
         return self._reader.read(statement, parameters)
+
+    async def scan(self, statement: Executable, parameters: Parameters = None) -> Rows:
+        """The rows of a statement that may read much: in a thread, on a connection of its own."""
+        return await asyncio.to_thread(self._scanner.read, statement, parameters)
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction. Its first statement has to write, so that it never has to upgrade a read lock."""
@@ -69,6 +75,7 @@ class Database:
         if self._working:
             await asyncio.wait(self._working)
         self._reader.close()
+        self._scanner.close()
         await self.writer.dispose()
 
 
@@ -153,9 +160,9 @@ def is_sqlite(url: URL) -> bool:
 
 
 def on_sqlite_connect(connection: Any, record: object) -> None:
-    # With WAL, NORMAL keeps the file sound at any crash; only power loss can take the last commits back.
+    # What was accepted has to survive a power cut. With WAL, NORMAL keeps the file sound, but loses the last commits.
     cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
 
 

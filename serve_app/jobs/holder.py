@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from serve_app.errors import RunnerLost, to_wire
 from serve_app.jobs.calls import TRIES
@@ -22,6 +23,8 @@ from serve_app.settings import RunnerSettings
 from serve_app.storage.artifacts import Artifacts
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
+
+T = TypeVar("T")
 
 BEAT_S = 1.0  # also how soon a cancellation is seen when its hint was lost
 WRITE_TRIES = 5
@@ -73,14 +76,14 @@ class Holder:
     async def _execute(self) -> Json:
         job, tools = self._claim.job, self._tools
         journal = Journal(self._store, self._lease)
-        if self._lease.token > 1:  # what an earlier holder had put out never became a result
-            await self._delete(self._names.outputs)
         if job.attempts > (tools.settings.max_attempts if job.retry else 1):
             raise RunnerLost(
                 f"The runner of this request was lost {job.attempts - 1} times."
                 if job.retry
                 else "The runner of this request was lost, and the request wanted no second try."
             )
+        if self._lease.token > 1:  # what earlier holders had put out never became a result
+            await asyncio.to_thread(self._delete_earlier)
         if job.attempts > 1:
             await journal.note(f"taken over from a runner that was lost (attempt {job.attempts})")
         request = JobRequest.from_json(self._claim.input)
@@ -115,7 +118,7 @@ class Holder:
 
         Everything but this holder's own outputs belongs to whoever has the lease, so the lease is renewed first.
         """
-        beat = await self._renew()
+        beat = await self._written(self._renew)
         if beat.held:
             if self._work.cancelled():
                 await self._written(lambda: self._store.release(self._lease))
@@ -137,7 +140,7 @@ class Holder:
         """Write how the work ended; False when the lease is lost."""
         failure = self._work.exception()
         if failure is not None:
-            await self._delete(self._names.outputs)
+            await self._delete(self._names.own_outputs)
         await self._delete(self._names.work)
         if failure is None:
             return await self._written(lambda: self._store.complete(self._lease, self._work.result()))
@@ -148,8 +151,8 @@ class Holder:
     async def _renew(self) -> Heartbeat:
         return await self._store.heartbeat(self._lease, self._tools.settings.lease_s)
 
-    async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
-        """A terminal write, tried again: losing it would mean computing the whole job once more."""
+    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
+        """What ends a job, tried again: losing it would mean computing the whole job once more."""
         for left in reversed(range(WRITE_TRIES)):
             try:
                 return await write()
@@ -160,5 +163,15 @@ class Holder:
                 await asyncio.sleep(0.5)
         raise AssertionError("unreachable")
 
+    def _delete_earlier(self) -> None:
+        """Outputs of tokens before ours: a holder that wakes up late must not touch those of a later one."""
+        for child in self._tools.artifacts.children(self._names.outputs):
+            if child.isdecimal() and int(child) < self._lease.token:
+                self._tools.artifacts.delete_prefix(f"{self._names.outputs}/{child}")
+
     async def _delete(self, prefix: str) -> None:
-        await asyncio.to_thread(self._tools.artifacts.delete_prefix, prefix)
+        """No job fails because its files cannot be deleted: the sweeper tries again."""
+        try:
+            await asyncio.to_thread(self._tools.artifacts.delete_prefix, prefix)
+        except Exception:
+            logger.exception("the files below %s cannot be deleted now", prefix)

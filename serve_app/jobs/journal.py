@@ -46,8 +46,12 @@ class Journal:
         found = {}
         for chunk in chunks:
             row = rows.get(chunk.number)
-            if row is not None and (row["start"], row["stop"]) == (chunk.start, chunk.stop):
+            if row is None or (row["start"], row["stop"]) != (chunk.start, chunk.stop):
+                continue
+            try:
                 found[chunk.number] = _from_json(row["piece"])
+            except (KeyError, TypeError, ValueError):
+                logger.warning("a piece that another version has recorded is made again")
         return found
 
 

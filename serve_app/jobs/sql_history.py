@@ -31,7 +31,7 @@ class History:
             .order_by(jobs.c.number.desc())
             .limit(page.limit)
         )
-        return [to_job(row) for row in await self._database.read(statement)]
+        return [to_job(row) for row in await self._database.scan(statement)]
 
     @unbroken
     async def forget_payloads(self, job_id: str) -> None:

@@ -66,16 +66,16 @@ class Upkeep:
         owned = select(jobs.c.id).where(or_(jobs.c.state.in_(ALIVE), cleaning))
         found: set[str] = set()
         for ids in _batches(job_ids):
-            rows = await self._database.read(owned.where(jobs.c.id.in_(ids)))
+            rows = await self._database.scan(owned.where(jobs.c.id.in_(ids)))
             found.update(row.id for row in rows)
         return found
 
     async def recent(self, limit: int) -> list[Job]:
-        rows = await self._database.read(select(*job_columns).order_by(jobs.c.number.desc()).limit(limit))
+        rows = await self._database.scan(select(*job_columns).order_by(jobs.c.number.desc()).limit(limit))
         return [to_job(row) for row in rows]
 
     async def counts(self) -> dict[JobState, int]:
-        rows = await self._database.read(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+        rows = await self._database.scan(select(jobs.c.state, func.count()).group_by(jobs.c.state))
         found = {row[0]: row[1] for row in rows}
         return {state: found.get(state.value, 0) for state in JobState}
 

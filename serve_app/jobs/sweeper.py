@@ -38,14 +38,13 @@ class Sweeper:
         """One round. Files go before the row that names them: a crash in between leaves a row, not a file."""
         while True:
             expired = await self._store.expired(self._retention, BATCH)
-            for job_id in expired.files:
-                await self._delete(outputs_of(job_id))
-            if expired.files:
-                await self._store.files_deleted(expired.files)
+            gone = [job_id for job_id in expired.files if await self._deleted(outputs_of(job_id))]
+            if gone:
+                await self._store.files_deleted(gone)
             if expired.jobs:
                 await self._store.delete(expired.jobs)
                 logger.info("forgot %d jobs", len(expired.jobs))
-            if len(expired.files) < BATCH and len(expired.jobs) < BATCH:
+            if len(gone) < BATCH and len(expired.jobs) < BATCH:
                 break
         await self._orphans()
         await self._uploads()
@@ -55,7 +54,7 @@ class Sweeper:
         for prefix in (UPLOADS, PARTS):
             for child in await asyncio.to_thread(self._artifacts.children, prefix.rstrip("/")):
                 if has_expired(child):
-                    await self._delete(f"{prefix.rstrip('/')}/{child}")
+                    await self._deleted(f"{prefix.rstrip('/')}/{child}")
 
     async def _orphans(self) -> None:
         """Work files whose holder died after the job had ended, and outputs that never became a result."""
@@ -68,9 +67,15 @@ class Sweeper:
                 continue
             job = await self._store.get(job_id)
             if job is None or job.state != JobState.COMPLETED:
-                await self._delete(outputs_of(job_id))
-            await self._delete(work_of(job_id))
+                await self._deleted(outputs_of(job_id))
+            await self._deleted(work_of(job_id))
             logger.info("removed what job %s had left behind", job_id)
 
-    async def _delete(self, prefix: str) -> None:
-        await asyncio.to_thread(self._artifacts.delete_prefix, prefix)
+    async def _deleted(self, prefix: str) -> bool:
+        """Whether all below `prefix` is gone; what cannot be deleted holds up nothing else."""
+        try:
+            await asyncio.to_thread(self._artifacts.delete_prefix, prefix)
+        except Exception:
+            logger.exception("the files below %s cannot be deleted now", prefix)
+            return False
+        return True

@@ -132,7 +132,9 @@ class DiskStore:
                 continue  # it was there, and was deleted before mkdir looked what it is
             try:
                 if final:
+                    _sync(path)  # a result may only name what is on the disk
                     os.link(path, target)
+                    _sync(target.parent)
                     path.unlink()
                 else:
                     path.replace(target)
@@ -141,6 +143,15 @@ class DiskStore:
                 # Somebody deleted the last neighbour, and with it the directory, between our two steps.
                 if not path.exists():
                     raise
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or the names in a directory would survive a power cut."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def remove_tree(directory: Path, root: Path) -> None:

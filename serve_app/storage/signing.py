@@ -27,6 +27,7 @@ from serve_app.errors import SetupError
 SECRET_FILE = "secret"
 SECRET_BYTES = 32
 SHORTEST_SECRET = 16  # characters of a secret that is given in the settings
+LONGEST_URL = 4096
 SIGNATURE_BYTES = 24  # 192 bits; 32 characters without padding
 
 _FILE = re.compile(r"/files/(?P<signature>[^/]+)/(?P<name>.+)")
@@ -78,6 +79,8 @@ class Signer:
 
     def name_in(self, url: str) -> str | None:
         """The artifact that `url` stands for, by whatever host it was reached, or None when it is not one of ours."""
+        if len(url) > LONGEST_URL or not url.startswith(("http://", "https://")):
+            return None  # a data URI above all, which may be half a gigabyte
         try:
             match = _FILE.search(urlsplit(url).path)
         except ValueError:

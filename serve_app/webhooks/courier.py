@@ -74,6 +74,7 @@ class Courier:
 
     async def _take(self) -> bool:
         """Begin what is due and has a place; whether something began, so that there may be more."""
+        self._turned = time.monotonic()
         if self._stopping or len(self._open) >= self._settings.max_open:
             return False
         at = Counter(delivery.receiver for delivery in self._open.values())
@@ -126,7 +127,7 @@ class Courier:
         return sent.result()
 
     async def _send(self, delivery: Delivery) -> Answer:
-        if delivery.expired:
+        if delivery.expired and delivery.job.error is None:
             return Answer(Verdict.NEVER, "the result has expired")
         settings, job, ring = self._settings, delivery.job, self._keys.ring()
         body = await asyncio.to_thread(self._letters.write, job, delivery.files_url)

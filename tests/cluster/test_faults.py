@@ -83,4 +83,5 @@ async def test_a_client_that_goes_away_cancels_its_job(service: Service, source:
     thread.join()
     job = await until(service, lambda job: job.state.terminal)
     assert job.state == JobState.CANCELLED
+    await until(service, lambda job: job.owner is None)  # its runner has cleaned up
     assert service.leftovers() == []

@@ -189,7 +189,7 @@ async def test_the_file_is_in_wal_mode(tmp_path: Path) -> None:
     store = SqlJobStore(url)
     async with store._database.writing() as connection:
         assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
-        assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == 1
+        assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == 2
         assert (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar() == 10_000
     await store.close()
 
