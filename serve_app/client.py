@@ -93,6 +93,7 @@ async def _watch(client: httpx.AsyncClient, status_url: str, label: str, console
                     bar.console.print(f"  {line['message']}")
             told = len(status["logs"])
             if status["status"] == "COMPLETED":
+                bar.update(task, completed=bar.tasks[0].total)
                 return
             await asyncio.sleep(POLL_S)
 
