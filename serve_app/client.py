@@ -125,7 +125,7 @@ async def upload(server: Server, path: Path) -> str:
         async with server.client(timeout=httpx.Timeout(60, read=None)) as client:
             reply = await client.put(target["upload_url"], content=_blocks(path), headers=headers)
     except httpx.TransportError as error:
-        raise RequestFailed(f"{path} could not be sent to {server.url}: {error}") from error
+        raise RequestFailed(f"{server.url} cannot be reached: {error}") from error
     if not reply.is_success:
         raise RequestFailed(_message(reply))
     return str(target["file_url"])
