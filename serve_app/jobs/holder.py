@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from serve_app.errors import RunnerLost, to_wire
 from serve_app.jobs.calls import TRIES
+from serve_app.jobs.cleaning import deleted
 from serve_app.jobs.journal import Journal
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.pipeline import Assignment, Pipeline
@@ -170,8 +171,4 @@ class Holder:
                 self._tools.artifacts.delete_prefix(f"{self._names.outputs}/{child}")
 
     async def _delete(self, prefix: str) -> None:
-        """No job fails because its files cannot be deleted: the sweeper tries again."""
-        try:
-            await asyncio.to_thread(self._tools.artifacts.delete_prefix, prefix)
-        except Exception:
-            logger.exception("the files below %s cannot be deleted now", prefix)
+        await deleted(self._tools.artifacts, prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from serve_app.jobs.cleaning import deleted
 from serve_app.jobs.names import WORK, outputs_of, work_of
 from serve_app.jobs.store import JobState, JobStore, Retention
 from serve_app.settings import ExpirySettings
@@ -72,10 +73,4 @@ class Sweeper:
             logger.info("removed what job %s had left behind", job_id)
 
     async def _deleted(self, prefix: str) -> bool:
-        """Whether all below `prefix` is gone; what cannot be deleted holds up nothing else."""
-        try:
-            await asyncio.to_thread(self._artifacts.delete_prefix, prefix)
-        except Exception:
-            logger.exception("the files below %s cannot be deleted now", prefix)
-            return False
-        return True
+        return await deleted(self._artifacts, prefix)
