@@ -44,7 +44,7 @@ COPY --from=wheel /home/ray/dist /tmp/dist
 RUN pip install --no-cache-dir --no-deps /tmp/dist/*.whl
 COPY --chown=1000:100 config config
 
-# Read by every Ray process when it starts; the same as RAY_ENVIRONMENT in serve_app/local.py. RAY_AUTH_MODE is set by
+# Read by every Ray process when it starts; the same as RAY_ENVIRONMENT in serve_app/local/service.py. RAY_AUTH_MODE is set by
 # whoever starts Ray: `birefnet-serve up` (disabled, a private cluster) or KubeRay (token).
 ENV RAY_USAGE_STATS_ENABLED=0 \
     RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S=1 \

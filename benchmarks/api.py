@@ -28,12 +28,13 @@ from fastapi import FastAPI, Response
 from ray import serve
 
 from benchmarks.pipeline import ROOT
-from serve_app.api import ENDPOINT
+from serve_app.database.migrate import migrate
+from serve_app.fal import ENDPOINT
+from serve_app.jobs.model import Claim, NewJob, Progress
 from serve_app.jobs.request import JobRequest, JobResult
-from serve_app.jobs.schema import migrate
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim, NewJob, Progress
-from serve_app.local import Profile, free_port, running
+from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.local.profile import Profile, free_port
+from serve_app.local.service import running
 from serve_app.protocols import MediaFile
 
 EMPTY = "/empty"

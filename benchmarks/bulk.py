@@ -23,8 +23,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.pipeline import CLIP, ROOT
-from serve_app.client import served
-from serve_app.storage.signing import Signer
+from serve_app.cli.client import served
+from serve_app.files.signing import Signer
 from tests.cluster.service import Service, command_of, descendants
 
 GB = 10**9

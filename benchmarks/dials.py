@@ -25,17 +25,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from serve_app.protocols import (
-    Cutout,
-    EncodeSettings,
-    Frames,
-    JoinRequest,
-    OutputType,
-    PixelLayout,
-    Provenance,
-    Quality,
-    WriteMode,
-)
+from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.protocols import Cutout, EncodeSettings, Frames, JoinRequest, PixelLayout, Provenance
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
 from serve_app.video.join import join_pieces

@@ -21,14 +21,15 @@ from typing import Any
 import av
 import httpx
 
-from serve_app.api import ENDPOINT
-from serve_app.client import served
-from serve_app.jobs.chunk_work import encode_settings
-from serve_app.jobs.plan import ChunkLimits, plan_chunks
+from serve_app.cli.client import served
+from serve_app.fal import ENDPOINT, OutputType, Variant
 from serve_app.jobs.request import JobRequest
-from serve_app.local import Profile, free_port, running
-from serve_app.protocols import CutOptions, Frames, IndexBrief, JoinRequest, OutputType, Variant
-from serve_app.stages.cutout import make_engine
+from serve_app.local.profile import Profile, free_port
+from serve_app.local.service import running
+from serve_app.protocols import CutOptions, Frames, IndexBrief, JoinRequest
+from serve_app.runner.chunk_calls import encode_settings
+from serve_app.runner.plan import ChunkLimits, plan_chunks
+from serve_app.segmentation.processing import make_engine
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha

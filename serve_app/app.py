@@ -11,12 +11,12 @@ from ray.serve import Application
 
 from serve_app.api.ingress import Ingress
 from serve_app.birefnet.variants import VARIANTS
-from serve_app.jobs.deployment import JobRunner
+from serve_app.files.deployment import FileServer
+from serve_app.runner.deployment import JobRunner
 from serve_app.settings import Scale, Settings, Stage
 from serve_app.stages.decoder import Decoder
 from serve_app.stages.encoder import Encoder
 from serve_app.stages.segmenter import Segmenter
-from serve_app.storage.file_deployment import FileServer
 
 LITTLE_CPU = {"num_cpus": 0.1}
 GRACE_S = 60.0  # longer than the slowest chunk, not than the slowest job

@@ -12,52 +12,16 @@ torch or PyAV, so every process may import it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from fractions import Fraction
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from serve_app.fal import OutputType, Quality, WriteMode
+
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Ticks = npt.NDArray[np.int64]
-
-
-class Variant(StrEnum):
-    """The six values of `model`; the names are the endpoint's and do not follow the weights' sizes."""
-
-    LIGHT = "General Use (Light)"
-    LIGHT_2K = "General Use (Light 2K)"
-    HEAVY = "General Use (Heavy)"
-    MATTING = "Matting"
-    PORTRAIT = "Portrait"
-    DYNAMIC = "General Use (Dynamic)"
-
-
-class OutputType(StrEnum):
-    """The four values of `video_output_type`."""
-
-    MP4 = "X264 (.mp4)"
-    WEBM = "VP9 (.webm)"
-    MOV = "PRORES4444 (.mov)"
-    GIF = "GIF (.gif)"
-
-
-class Quality(StrEnum):
-    """The four values of `video_quality`."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    MAXIMUM = "maximum"
-
-
-class WriteMode(StrEnum):
-    """The three values of `video_write_mode`."""
-
-    FAST = "fast"
-    BALANCED = "balanced"
-    SMALL = "small"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
-from serve_app.protocols import Variant
+from serve_app.fal import Variant
 
 EMBEDDED = "embedded"
 
@@ -50,7 +50,7 @@ class SegmenterSettings(_Part):
     engine: import path of the function that makes the engine.
     """
 
-    engine: str = "serve_app.stages.cutout:make_engine"
+    engine: str = "serve_app.segmentation.processing:make_engine"
 
     checkpoint: str | None = EMBEDDED
     revision: str = "main"
@@ -93,11 +93,16 @@ class RunnerSettings(_Part):
 
 
 class FilesSettings(_Part):
-    """The file server's own address. `public_url`: what clients see, when it is not the host they asked."""
+    """The file server's own address.
+
+    public_url: what clients see, when it is not the host they asked.
+    upstream: URL of Serve's HTTP proxy, when clients reach the API by the file server's port too.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(8001, ge=1, le=65535)
     public_url: str | None = None
+    upstream: str | None = None
 
 
 class UploadSettings(_Part):
@@ -177,7 +182,6 @@ class Settings(BaseSettings):
     )
     public_url: str | None = None  # of the API as clients see it, when it is not the host they asked
     tls: TlsSettings | None = None
-    front: str | None = None  # Serve's own address, when clients reach it by the file server's port alone
     max_inline_bytes: int = 64 << 20  # of a sync_mode result; base64 makes a third more of it
     max_side: int = 8192  # pixels of a source frame, either way
     chunk: ChunkSettings = ChunkSettings()
@@ -231,7 +235,7 @@ class Settings(BaseSettings):
 
     @property
     def scratch_dir(self) -> Path:
-        """This node's half-made files and copies, where artifacts lie in a bucket."""
+        """This node's unfinished files and copies, where artifacts lie in a bucket."""
         return self.data_dir / "scratch"
 
     @property

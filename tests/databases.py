@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
-from serve_app.jobs.schema import migrate
+from serve_app.database.migrate import migrate
 
 EXTERNAL = "BIREFNET_TEST_POSTGRES"
 TEMPLATE = "birefnet_template"

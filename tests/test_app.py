@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app.local import Profile, StartError
-from serve_app.protocols import Variant
+from serve_app.fal import Variant
+from serve_app.local.profile import Profile, StartError
 from serve_app.settings import Settings
 from tests.serve_config import unknown_keys
 
@@ -33,7 +33,7 @@ def test_the_builder_imports_nothing_heavy() -> None:
 def test_the_database_and_the_codecs_stay_where_they_belong() -> None:
     """The runner plans and calls; it decodes nothing."""
     code = (
-        "import sys, serve_app.jobs.runner, serve_app.jobs.sql;"
+        "import sys, serve_app.runner.loop, serve_app.jobs.sql.store;"
         "print([m for m in ('torch', 'transformers', 'av') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -15,10 +15,10 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, select, update
 
+from serve_app.database.engine import Database, unbroken
+from serve_app.database.migrate import check
+from serve_app.database.tables import api_keys, now
 from serve_app.errors import SetupError
-from serve_app.jobs.engine import Database, unbroken
-from serve_app.jobs.schema import check
-from serve_app.jobs.tables import api_keys, now
 
 SECRET_BYTES = 32
 

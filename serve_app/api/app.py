@@ -9,22 +9,22 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from serve_app import __version__
-from serve_app.api.auth import Authentication
-from serve_app.api.cors import Cors, Preflights
-from serve_app.api.errors import install_error_handlers
-from serve_app.api.hosts import HostPrefixes
-from serve_app.api.middleware import RequestId, ServerTiming
+from serve_app.api.middleware.auth import Authentication
+from serve_app.api.middleware.cors import Cors, Preflights
+from serve_app.api.middleware.host_prefix import HostPrefixes
+from serve_app.api.middleware.request_id import RequestId, ServerTiming
 from serve_app.api.openapi import describe_bodies, error_replies, response
-from serve_app.api.platform import Platform
-from serve_app.api.proxy import VendorProxy, proxy_router
-from serve_app.api.queue import Queue
 from serve_app.api.queue_schema import QueueStatus
-from serve_app.api.run import Run
+from serve_app.api.replies import install_error_handlers
+from serve_app.api.routes.client_proxy import ClientProxy, proxy_router
+from serve_app.api.routes.history import Platform
+from serve_app.api.routes.jwks import jwks_router
+from serve_app.api.routes.openapi import openapi_router
+from serve_app.api.routes.queue import Queue
+from serve_app.api.routes.run import Run
+from serve_app.api.routes.uploads import AppTokenInput, Storage, UploadInput
 from serve_app.api.schema import VideoInput
 from serve_app.api.services import Services
-from serve_app.api.storage import AppTokenInput, Storage, UploadInput
-from serve_app.api.vendor_openapi import openapi_router
-from serve_app.api.wellknown import jwks_router
 
 
 class Health(BaseModel):
@@ -47,7 +47,7 @@ def make_app(services: Services) -> FastAPI:
     # The last one is the outermost: a refusal at the door has a request id too.
     if services.verifier is not None:
         app.add_middleware(Authentication, verifier=services.verifier, signer=services.urls.links.signer)
-    app.add_middleware(VendorProxy)
+    app.add_middleware(ClientProxy)
     app.add_middleware(HostPrefixes)
     app.add_middleware(Preflights)
     app.add_middleware(RequestId)

@@ -7,12 +7,10 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
-from serve_app.api import ENDPOINT
-from serve_app.api.errors import RequestError
 from serve_app.api.openapi import response
+from serve_app.api.replies import RequestError
 from serve_app.errors import BadRequest
-
-ENDPOINT_ID = ENDPOINT.removeprefix("/")
+from serve_app.fal import ENDPOINT_ID
 
 PARAMETER = {
     "name": "endpoint_id",

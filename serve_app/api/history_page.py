@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from serve_app.api.submission import account_of
 from serve_app.errors import BadRequest
-from serve_app.jobs.store import HistoryPage, Outcome
+from serve_app.jobs.model import HistoryPage, Outcome
 
 DEFAULT_LIMIT = 50
 LARGEST_LIMIT = 1000

@@ -1,4 +1,4 @@
-"""The Serve deployment of the HTTP face. It holds a connection to the job table, and no state.
+"""The Serve deployment of the API. It holds a connection to the job table, and no state.
 
 The application is built in the replica, after the constructor (`serve.ingress()` without an app), so nothing
 of it is pickled, and its routers get the opened services by plain arguments.
@@ -15,14 +15,14 @@ from fastapi import FastAPI
 from ray import serve
 
 from serve_app.api.app import make_app
-from serve_app.api.hosts import ForwardedScheme
+from serve_app.api.middleware.host_prefix import ForwardedScheme
 from serve_app.api.services import Services
 from serve_app.api.urls import FileUrls
-from serve_app.storage.artifacts import Artifacts
-from serve_app.storage.links import FileLinks
-from serve_app.storage.signing import Signer
-from serve_app.storage.uploads import UploadLimits
-from serve_app.webhooks.keys import KeyFile
+from serve_app.artifacts.store import Artifacts
+from serve_app.files.links import FileLinks
+from serve_app.files.signing import Signer
+from serve_app.files.uploads import UploadLimits
+from serve_app.webhooks.signing_keys import KeyFile
 
 if TYPE_CHECKING:
     from serve_app.settings import Settings
@@ -32,8 +32,8 @@ SWITCH_S = 0.0005
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 
-class HandleHints:
-    """`RunnerHints` over a handle of the runner's deployment: fire and forget."""
+class HandleNotifier:
+    """`RunnerNotifier` over a handle of the runner's deployment: fire and forget."""
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
@@ -65,9 +65,9 @@ class Ingress:
         """`files_handle` is not called: it makes the file server a part of the application."""
         from serve_app.accounts.keys import KeyTable  # the database: in ingress and runner alone
         from serve_app.accounts.verifier import Verifier
-        from serve_app.jobs.sql import SqlJobStore
+        from serve_app.jobs.sql.store import SqlJobStore
 
-        self._behind_front = settings.front is not None
+        self._behind_proxy = settings.files.upstream is not None
         # Replies are made in one thread and leave by another. Python lets a busy one go on for 5 ms before the other
         # has its turn, longer than a status call takes (2.3 ms instead of 3.8 with Postgres at full load, measured).
         sys.setswitchinterval(SWITCH_S)
@@ -80,9 +80,9 @@ class Ingress:
         self._services = Services(
             store=self._store,
             artifacts=artifacts,
-            hints=HandleHints(runner_handle),
+            notifier=HandleNotifier(runner_handle),
             urls=FileUrls(
-                None if settings.front else settings.files.port,
+                None if settings.files.upstream else settings.files.port,
                 FileLinks(signer, artifacts),
                 settings.files.public_url,
             ),
@@ -96,7 +96,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         app = make_app(self._services)
-        if self._behind_front:
+        if self._behind_proxy:
             app.add_middleware(ForwardedScheme)
         return app
 

@@ -8,8 +8,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serve_app.api.errors import ModelError, RequestError
 from serve_app.api.queue_schema import NotFound
+from serve_app.api.replies import ModelError, RequestError
 
 TEMPLATE = "#/components/schemas/{model}"
 

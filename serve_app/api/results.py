@@ -8,13 +8,13 @@ import logging
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serve_app.api.errors import reply
+from serve_app.api.replies import reply
 from serve_app.api.services import Services
 from serve_app.api.status import NOT_FOUND
+from serve_app.jobs.model import Job, Json
 from serve_app.jobs.names import outputs_of
-from serve_app.jobs.outputs import data_uri, output_of
+from serve_app.jobs.output import data_uri, output_of
 from serve_app.jobs.request import JobResult
-from serve_app.jobs.store import Job, Json
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 

@@ -7,8 +7,8 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.errors import FeatureNotSupported
+from serve_app.fal import OutputType, Quality, Variant, WriteMode
 from serve_app.jobs.request import JobRequest
-from serve_app.protocols import OutputType, Quality, Variant, WriteMode
 
 
 class Resolution(StrEnum):

@@ -1,4 +1,4 @@
-"""What the HTTP face works with, handed to every router: nothing in `serve_app.api` lives at module level."""
+"""What the API works with, handed to every router: nothing in `serve_app.api` lives at module level."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from serve_app.api.urls import FileUrls
+from serve_app.artifacts.store import Artifacts
+from serve_app.files.uploads import UploadLimits
 from serve_app.jobs.store import JobStore
-from serve_app.storage.artifacts import Artifacts
-from serve_app.storage.uploads import UploadLimits
-from serve_app.webhooks.keys import KeyFile
+from serve_app.webhooks.signing_keys import KeyFile
 
 if TYPE_CHECKING:
-    from serve_app.accounts.verifier import (
-        Verifier,  # brings the database along, which the builder does not need
-    )
+    from serve_app.accounts.verifier import Verifier
 
 
-class RunnerHints(Protocol):
-    """Hints that save a runner's next look at the table. They may be lost, and must not raise or block."""
+class RunnerNotifier(Protocol):
+    """RecordingNotifier that save a runner's next look at the table. They may be lost, and must not raise or block."""
 
     def wake(self) -> None:
         """There is a new job."""
@@ -39,7 +37,7 @@ class Services:
 
     store: JobStore
     artifacts: Artifacts
-    hints: RunnerHints
+    notifier: RunnerNotifier
     urls: FileUrls
     webhook_keys: KeyFile
     verifier: Verifier | None = None

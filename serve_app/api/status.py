@@ -9,13 +9,14 @@ from typing import Any
 
 from starlette.requests import Request
 
-from serve_app.api.hosts import QUEUE, base_url
 from serve_app.api.submission import account_of
+from serve_app.api.urls import base_url
 from serve_app.errors import WireError
-from serve_app.jobs.store import Event, Job, JobState, JobStore, Json
+from serve_app.fal import APP, QUEUE
+from serve_app.jobs.model import Event, Job, JobState, Json
+from serve_app.jobs.store import JobStore
 
 NOT_FOUND = {"status": "NOT_FOUND"}
-APP = "/fal-ai/birefnet"
 
 # Clients know three words; how a job ended is told beside the last one.
 WORDS = {JobState.QUEUED: "IN_QUEUE", JobState.RUNNING: "IN_PROGRESS"}

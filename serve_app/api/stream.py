@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 
 from serve_app.api.status import Addresses, describe, position_of
-from serve_app.jobs.store import Event, Job, JobStore
+from serve_app.jobs.model import Event, Job
+from serve_app.jobs.store import JobStore
 
 LOOK_S = 0.25
 PING_S = 10.0

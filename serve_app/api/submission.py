@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from serve_app.api.bodies import keepable
 from serve_app.api.schema import VideoInput
 from serve_app.errors import BadRequest, KeyReused, TooManyWaiting, WireError
-from serve_app.jobs.store import Job, JobStore, Json, NewJob, Priority
-from serve_app.storage.upload_names import lifetime_in
+from serve_app.files.upload_names import lifetime_in
+from serve_app.jobs.model import Job, Json, NewJob, Priority
+from serve_app.jobs.store import JobStore
+from serve_app.parsing import keepable
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 

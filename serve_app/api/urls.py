@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from serve_app.storage.links import FileLinks
+from serve_app.files.links import FileLinks
 
 _AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
@@ -21,6 +22,19 @@ def authority(request: Request) -> tuple[str, str]:
         return match[1], match[2] or ""
     host, port = request.scope.get("server") or ("127.0.0.1", None)
     return f"[{host}]" if ":" in host else host, f":{port}" if port else ""
+
+
+def base_url(request: Request, prefix: str, public_url: str | None) -> str:
+    """What the addresses of `prefix` begin with for this client, its prefix included where one is needed.
+
+    `public_url`: the application as clients see it, when a proxy hides it from the Host header.
+    """
+    by_host = request.scope.get("state", {}).get("host_prefix") == prefix
+    if public_url and not by_host:
+        return public_url.rstrip("/") + prefix
+    scheme = urlsplit(public_url).scheme if public_url else request.scope["scheme"]
+    root = request.scope.get("root_path", "")
+    return f"{scheme}://{''.join(authority(request))}{root}{'' if by_host else prefix}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForImageSegmentation, PreTrainedMo
 from transformers.utils import ModelOutput
 
 from serve_app.birefnet.configuration import SWIN, BiRefNetConfig, TileOrder
-from serve_app.birefnet.deform import DeformablePyramid
+from serve_app.birefnet.deformable import DeformablePyramid
 from serve_app.birefnet.swin import SwinBackbone
 from serve_app.birefnet.u2netp import U2NetP
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serve_app.protocols import Variant
+from serve_app.fal import Variant
 
 LICENCE = (
     "MIT (code and weights). The author does not claim that this settles the terms of the DIS5K training set "

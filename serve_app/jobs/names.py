@@ -42,7 +42,7 @@ class JobNames:
 
 
 def work_of(job_id: str) -> str:
-    """The prefix of the source, the pieces and all half-made files of a job."""
+    """The prefix of the source, the pieces and all unfinished files of a job."""
     return f"{WORK}/{job_id}"
 
 

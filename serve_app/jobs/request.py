@@ -1,4 +1,4 @@
-"""What a job row holds as JSON: the request as the runner reads it, and the result as the HTTP face reads it.
+"""What a job row holds as JSON: the request as the runner reads it, and the result as the API reads it.
 
 URLs are no part of a result: they depend on how the client reached the service and are made at reply time.
 Unknown keys are ignored on reading, so that two versions can share one table during an upgrade.
@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from serve_app.protocols import MediaFile, OutputType, Quality, Variant, WriteMode
+from serve_app.fal import OutputType, Quality, Variant, WriteMode
+from serve_app.protocols import MediaFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ray import serve
 
 from serve_app import protocols
+from serve_app.artifacts.store import Artifacts
 from serve_app.protocols import CallLimits, Chunk, Frames, Index, IndexBrief
 from serve_app.settings import Settings
-from serve_app.stages.work import WorkBench
-from serve_app.storage.artifacts import Artifacts
+from serve_app.stages.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from serve_app.video.decode import ChunkDecoder
@@ -70,8 +70,8 @@ class Decoder(protocols.Decoder):
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.decoder.threads
         self._artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
-        self._bench = WorkBench(settings.decoder.scale.max_ongoing, "decoding")
-        self._pool = DecoderPool()
+        self._workers = WorkerPool(settings.decoder.scale.max_ongoing, "decoding")
+        self._decoders = DecoderPool()
 
     async def probe(self, source: str, limits: CallLimits) -> Index:
         from serve_app.video.probe import probe  # PyAV: in this replica alone
@@ -80,12 +80,12 @@ class Decoder(protocols.Decoder):
             with self._artifacts.local_path(source, cancelled=cancelled) as path:
                 return probe(path, cancelled)
 
-        return await self._bench.run(work, limits)
+        return await self._workers.run(work, limits)
 
     async def decode(self, source: str, index: IndexBrief, chunk: Chunk, limits: CallLimits) -> Frames:
         from serve_app.video.decode import ChunkDecoder
 
-        kept = self._pool.take(source, chunk)
+        kept = self._decoders.take(source, chunk)
 
         def work(cancelled: Callable[[], bool]) -> tuple[ChunkDecoder, Frames]:
             decoder = kept
@@ -102,8 +102,8 @@ class Decoder(protocols.Decoder):
                 decoder.close()
             return decoder, frames
 
-        decoder, frames = await self._bench.run(work, limits)
+        decoder, frames = await self._workers.run(work, limits)
         if chunk.stop is not None:
-            self._pool.give(source, chunk.stop, decoder)
-            asyncio.get_running_loop().call_later(IDLE_S, self._pool.close_idle, 0, IDLE_S)
+            self._decoders.give(source, chunk.stop, decoder)
+            asyncio.get_running_loop().call_later(IDLE_S, self._decoders.close_idle, 0, IDLE_S)
         return frames

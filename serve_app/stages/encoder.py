@@ -12,18 +12,11 @@ from pathlib import Path
 from ray import serve
 
 from serve_app import protocols
+from serve_app.artifacts.store import Artifacts
 from serve_app.errors import StorageFull
-from serve_app.protocols import (
-    CallLimits,
-    Cutout,
-    EncodeSettings,
-    JoinRequest,
-    MediaFile,
-    PieceRef,
-)
+from serve_app.protocols import CallLimits, Cutout, EncodeSettings, JoinRequest, MediaFile, PieceRef
 from serve_app.settings import Settings
-from serve_app.stages.work import WorkBench
-from serve_app.storage.artifacts import Artifacts
+from serve_app.stages.worker_pool import WorkerPool
 
 SPARE_BYTES = 64 << 20  # beyond what a join will write: audio, index, neighbours
 
@@ -35,7 +28,7 @@ class Encoder(protocols.Encoder):
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.encoder.threads
         self._artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
-        self._bench = WorkBench(settings.encoder.scale.max_ongoing, "encoding")
+        self._workers = WorkerPool(settings.encoder.scale.max_ongoing, "encoding")
 
     async def encode(
         self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
@@ -67,7 +60,7 @@ class Encoder(protocols.Encoder):
                 seconds=(cutout.seconds, time.perf_counter() - started),
             )
 
-        return await self._bench.run(work, limits)
+        return await self._workers.run(work, limits)
 
     async def join(self, request: JoinRequest, limits: CallLimits) -> MediaFile:
         """Join the pieces, add the source's audio, check the file and store it under `request.output`."""
@@ -89,7 +82,7 @@ class Encoder(protocols.Encoder):
                     )
             return media
 
-        return await self._bench.run(work, limits)
+        return await self._workers.run(work, limits)
 
     def _pieces(self, names: tuple[str, ...], cancelled: Callable[[], bool]) -> Iterator[Path]:
         """One piece at a time, so that a bucket is read through one file of space."""
@@ -99,7 +92,7 @@ class Encoder(protocols.Encoder):
 
     @contextmanager
     def _scratch(self, beside: str, need: int) -> Iterator[Path]:
-        """A directory for half-made files. Raises StorageFull when `need` bytes do not fit."""
+        """A directory for unfinished files. Raises StorageFull when `need` bytes do not fit."""
         free = self._artifacts.free_bytes()
         if free < need + SPARE_BYTES:
             raise StorageFull(

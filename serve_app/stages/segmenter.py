@@ -16,9 +16,10 @@ from ray import serve
 
 from serve_app import protocols
 from serve_app.errors import CheckpointError
-from serve_app.protocols import CallLimits, CutOptions, Cutout, Frames, Variant
+from serve_app.fal import Variant
+from serve_app.protocols import CallLimits, CutOptions, Cutout, Frames
 from serve_app.settings import SegmenterSettings
-from serve_app.stages.work import WorkBench
+from serve_app.stages.worker_pool import WorkerPool
 
 
 class Engine(Protocol):
@@ -43,13 +44,13 @@ class Segmenter(protocols.Segmenter):
     def __init__(self, variant: Variant, settings: SegmenterSettings) -> None:
         self._variant = variant
         self._settings = settings
-        self._bench = WorkBench(1, f"segmenting ({variant.value})")
+        self._workers = WorkerPool(1, f"segmenting ({variant.value})")
         self._loader = ThreadPoolExecutor(max_workers=1)
         self._engine = self._loader.submit(make_engine, variant, settings)
 
     async def cut_out(self, frames: Frames, options: CutOptions, limits: CallLimits) -> Cutout:
         engine = await self._loaded()
-        return await self._bench.run(lambda cancelled: engine.cut_out(frames, options, cancelled), limits)
+        return await self._workers.run(lambda cancelled: engine.cut_out(frames, options, cancelled), limits)
 
     async def _loaded(self) -> Engine:
         loading = self._engine

@@ -18,9 +18,8 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from serve_app.errors import UnsupportedVideo
-
-from .formats import OutputFormat
-from .source import audio_stream, codec_name, only, unsupported
+from serve_app.video.formats import OutputFormat
+from serve_app.video.source import audio_stream, codec_name, only, unsupported
 
 AudioPacket: TypeAlias = "Packet[AudioStream]"  # PyAV can be subscripted in annotations only
 

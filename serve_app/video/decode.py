@@ -13,10 +13,9 @@ from av.video.frame import VideoFrame
 
 from serve_app.errors import JobCancelled, UnsupportedVideo
 from serve_app.protocols import Chunk, Frames, IndexBrief, PixelLayout, Plane
-
-from .clock import Clock
-from .planes import Unpacker
-from .source import decoder_of, only, open_container, unsupported, video_stream
+from serve_app.video.clock import Clock
+from serve_app.video.planes import Unpacker
+from serve_app.video.source import decoder_of, only, open_container, unsupported, video_stream
 
 Timed = tuple[int, VideoFrame]
 

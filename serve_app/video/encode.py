@@ -11,11 +11,10 @@ import numpy as np
 
 from serve_app.errors import EncodingFailed
 from serve_app.protocols import Cutout, EncodeSettings, Plane
-
-from .formats import OutputFormat, output_format
-from .gif_piece import write_gif_piece
-from .mask import mask_layout, mask_pictures
-from .writer import Picture, PieceWriter, whole_or_gone
+from serve_app.video.formats import OutputFormat, output_format
+from serve_app.video.gif.piece import write_gif_piece
+from serve_app.video.mask import mask_layout, mask_pictures
+from serve_app.video.writer import Picture, PieceWriter, whole_or_gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
-from serve_app.protocols import OutputType, PixelLayout, Quality, WriteMode
+from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.protocols import PixelLayout
 
 Options = dict[str, str]
 

@@ -16,12 +16,11 @@ from av.video.stream import VideoStream
 
 from serve_app.errors import EncodingFailed, JobCancelled
 from serve_app.protocols import JoinRequest, MediaFile
-
-from .audio import AudioPacket, AudioTrack
-from .formats import OutputFormat, output_format
-from .gif_join import join_gif
-from .source import opened
-from .writer import whole_or_gone
+from serve_app.video.audio import AudioPacket, AudioTrack
+from serve_app.video.formats import OutputFormat, output_format
+from serve_app.video.gif.join import join_gif
+from serve_app.video.source import opened
+from serve_app.video.writer import whole_or_gone
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 

@@ -12,9 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from serve_app.protocols import Cutout, PixelLayout, Plane
-
-from .formats import OutputFormat
-from .writer import Picture
+from serve_app.video.formats import OutputFormat
+from serve_app.video.writer import Picture
 
 _BT709 = 1  # code point of primaries and of transfer
 _BLACK, _SPAN = 16, 219  # limited range, 8 bits

@@ -16,8 +16,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from serve_app.protocols import PixelLayout, Plane
-
-from . import colour
+from serve_app.video import colour_tags as colour
 
 Turn = Literal[0, 90, 180, 270]
 

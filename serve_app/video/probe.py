@@ -20,10 +20,9 @@ from av.video.stream import VideoStream
 
 from serve_app.errors import JobCancelled
 from serve_app.protocols import AudioInfo, Index, IndexBrief, Ticks
-
-from .decode import FrameReader
-from .planes import Turn, layout_of
-from .source import audio_stream, codec_name, decoder_of, opened, unsupported, video_stream
+from serve_app.video.decode import FrameReader
+from serve_app.video.planes import Turn, layout_of
+from serve_app.video.source import audio_stream, codec_name, decoder_of, opened, unsupported, video_stream
 
 _REORDER_LIMIT = 32  # frames; no codec shows a frame more than 16 frames later than it was sent
 _TAIL_S, _TAIL_PART = 1.0, 0.05  # a file that ends earlier than declared by more than both is truncated

@@ -17,10 +17,9 @@ from av.video.stream import VideoStream
 
 from serve_app.errors import EncodingFailed, JobCancelled, StorageFull
 from serve_app.protocols import EncodeSettings, PixelLayout, Plane, even
-
-from . import colour
-from .formats import Options, OutputFormat
-from .planes import fill
+from serve_app.video import colour_tags as colour
+from serve_app.video.formats import Options, OutputFormat
+from serve_app.video.planes import fill
 
 Picture = tuple[int, list[Plane]]  # PTS in the source, and the planes in the encoder's order
 

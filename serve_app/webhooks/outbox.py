@@ -1,7 +1,7 @@
-"""Webhooks to be sent: rows that a job's end has written, taken by couriers under leases.
+"""Webhooks to be sent: rows that a job's end has written, taken by dispatchers under leases.
 
-`attempts` grows with each claim and is the fencing token: a courier that lost its lease changes nothing any more. An
-attempt whose courier died has happened, as far as anybody knows.
+`attempts` grows with each claim and is the fencing token: a dispatcher that lost its lease changes nothing any more. An
+attempt whose dispatcher died has happened, as far as anybody knows.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, and_, case, not_, or_, select, update
 
-from serve_app.jobs.endings import INFO, log
-from serve_app.jobs.engine import Database, unbroken
-from serve_app.jobs.rows import job_columns, to_job
-from serve_app.jobs.store import Job
-from serve_app.jobs.tables import deliveries, jobs, now
+from serve_app.database.engine import Database, unbroken
+from serve_app.database.tables import deliveries, jobs, now
+from serve_app.jobs.model import Job
+from serve_app.jobs.sql.rows import job_columns, to_job
+from serve_app.jobs.sql.transitions import INFO, log
 
 WARN = "WARN"
 PEEKED = 200
@@ -37,7 +37,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery in a courier's hands: attempt number `attempt`, from 1. `expired`: the job's files are gone."""
+    """A delivery in a dispatcher's hands: attempt number `attempt`, from 1. `expired`: the job's files are gone."""
 
     job: Job
     url: str
@@ -69,7 +69,7 @@ class Outbox:
 
     @unbroken
     async def claim(self, owner: str, job_ids: Sequence[str]) -> list[Delivery]:
-        """Those of `job_ids` that no other courier has taken in the meantime."""
+        """Those of `job_ids` that no other dispatcher has taken in the meantime."""
         # As for jobs: a row that another process is about to change is skipped, and the choice is made once.
         free = (
             select(deliveries.c.job_id)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from serve_app.jobs.schema import migrate
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.storage.artifacts import Artifacts
-from tests.api.desk import Bench
+from serve_app.artifacts.store import Artifacts
+from serve_app.database.migrate import migrate
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import ApiHarness
 
 
 @pytest.fixture(scope="session")
@@ -37,5 +37,5 @@ def artifacts(tmp_path: Path) -> Artifacts:
 
 
 @pytest.fixture
-def bench(store: SqlJobStore, artifacts: Artifacts) -> Bench:
-    return Bench(store, artifacts)
+def harness(store: SqlJobStore, artifacts: Artifacts) -> ApiHarness:
+    return ApiHarness(store, artifacts)

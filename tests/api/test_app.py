@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim
-from serve_app.storage.artifacts import Artifacts
-from tests.api.desk import INPUT, PATH, Bench
+from serve_app.artifacts.store import Artifacts
+from serve_app.jobs.model import Claim
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import INPUT, PATH, ApiHarness
 
 
-async def test_validation_errors(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_validation_errors(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         for content, types in (
             (b"{", ["json_invalid"]),
             (b"[]", ["dict_type"]),
@@ -33,57 +33,57 @@ async def test_validation_errors(bench: Bench) -> None:
             assert "Infinity" not in reply.text
             assert all(item["loc"][0] == "body" and item["msg"] and item["url"] for item in items)
             assert uuid.UUID(reply.headers["x-fal-request-id"])
-    assert await bench.store.recent(1) == []
+    assert await harness.store.recent(1) == []
 
 
 async def test_a_body_that_is_too_large(store: SqlJobStore, artifacts: Artifacts) -> None:
-    bench = Bench(store, artifacts, max_body_bytes=1000)
-    async with bench.client() as client:
+    harness = ApiHarness(store, artifacts, max_body_bytes=1000)
+    async with harness.client() as client:
         reply = await client.post(PATH, json={"video_url": "data:," + "x" * 1000})
     (item,) = reply.json()["detail"]
     assert (reply.status_code, item["type"], item["ctx"]) == (422, "file_too_large", {"max_size": 1000})
 
 
 @pytest.mark.parametrize("path", ["/nothing", PATH + "/", PATH + "/stream", "/run", "/files/x"])
-async def test_paths_that_do_not_exist(bench: Bench, path: str) -> None:
-    async with bench.client() as client:
+async def test_paths_that_do_not_exist(harness: ApiHarness, path: str) -> None:
+    async with harness.client() as client:
         reply = await client.post(path, json=INPUT)
     assert (reply.status_code, reply.json()) == (404, {"detail": f"Path {path} not found"})
     assert uuid.UUID(reply.headers["x-fal-request-id"])
 
 
-async def test_methods_that_do_not_exist(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_methods_that_do_not_exist(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         reply = await client.get(PATH)
     assert (reply.status_code, reply.json()) == (405, {"detail": "Method Not Allowed"})
     assert reply.headers["allow"] == "POST" and uuid.UUID(reply.headers["x-fal-request-id"])
 
 
-async def test_a_bug_answers_500_and_tells_nothing(bench: Bench) -> None:
+async def test_a_bug_answers_500_and_tells_nothing(harness: ApiHarness) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         return await store.complete(claim.lease, {"secret": "no result at all"})
 
-    async with bench.runner(work), bench.client() as client:
+    async with harness.runner(work), harness.client() as client:
         reply = await client.post(PATH, json=INPUT)
     assert reply.status_code == 500 and uuid.UUID(reply.headers["x-fal-request-id"])
     assert reply.json()["error_type"] == reply.headers["x-fal-error-type"] == "internal_error"
     assert "KeyError" not in reply.text and "secret" not in reply.text
 
 
-async def test_request_ids_are_fresh(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_request_ids_are_fresh(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         ids = {(await client.get("/health")).headers["x-fal-request-id"] for _ in range(5)}
     assert len(ids) == 5
 
 
-async def test_health(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_health(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         reply = await client.get("/health")
     assert reply.status_code == 200 and reply.json()["status"] == "ok"
 
 
-async def test_openapi_has_the_contract(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_openapi_has_the_contract(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         document = (await client.get("/openapi.json")).json()
     schemas = document["components"]["schemas"]
     for path in (PATH, "/run" + PATH):

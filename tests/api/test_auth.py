@@ -1,4 +1,4 @@
-"""Keys at the door: who gets in, and that accounts see nothing of each other."""
+"""Keys at the proxy: who gets in, and that accounts see nothing of each other."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from starlette.middleware import Middleware
 
 from serve_app.accounts.keys import KeyTable, NewKey
 from serve_app.accounts.verifier import Verifier
-from serve_app.api.auth import FOREIGN, MALFORMED, MISSING, OPEN, WRONG, Authentication
-from serve_app.storage.signing import Purpose
-from tests.api.desk import INPUT, SIGNER, SUBMIT, Bench
+from serve_app.api.middleware.auth import FOREIGN, MALFORMED, MISSING, OPEN, WRONG, Authentication
+from serve_app.files.signing import Purpose
+from tests.api.harness import INPUT, SIGNER, SUBMIT, ApiHarness
 
 BODY = {"video_url": "http://host.example/v.mp4"}
 REQUEST = "/queue/fal-ai/birefnet/requests/{request_id}"
@@ -27,7 +27,7 @@ NOBODY = str(uuid.uuid4())
 class Door:
     """An application with keys, and clients that hold some."""
 
-    bench: Bench
+    harness: ApiHarness
     keys: KeyTable
     client: httpx.AsyncClient
 
@@ -47,22 +47,22 @@ class Door:
 
 
 @pytest_asyncio.fixture
-async def door(bench: Bench) -> AsyncIterator[Door]:
-    keys = KeyTable(str(bench.store._database.writer.url.set(drivername="sqlite")))
+async def proxy(harness: ApiHarness) -> AsyncIterator[Door]:
+    keys = KeyTable(str(harness.store._database.writer.url.set(drivername="sqlite")))
     verifier = Verifier(keys, 5.0)
     # Innermost: request ids and virtual hosts come before it.
-    bench.app.user_middleware.append(Middleware(Authentication, verifier=verifier, signer=SIGNER))
-    async with bench.client() as client:
-        yield Door(bench, keys, client)
+    harness.app.user_middleware.append(Middleware(Authentication, verifier=verifier, signer=SIGNER))
+    async with harness.client() as client:
+        yield Door(harness, keys, client)
     await keys.close()
 
 
 @pytest.mark.parametrize("form", ["Key {}", "key {}", "KEY   {}", "  Key {}  ", "Bearer {}", "bearer {} "])
-async def test_every_form_of_a_valid_key_gets_in(door: Door, form: str) -> None:
-    key = await door.keys.create("laptop")
-    reply = await door.ask(form.format(key.text), SUBMIT, "POST", json=BODY)
+async def test_every_form_of_a_valid_key_gets_in(proxy: Door, form: str) -> None:
+    key = await proxy.keys.create("laptop")
+    reply = await proxy.ask(form.format(key.text), SUBMIT, "POST", json=BODY)
     assert reply.status_code == 200
-    job = await door.bench.store.get(reply.json()["request_id"])
+    job = await proxy.harness.store.get(reply.json()["request_id"])
     assert job is not None and job.account == key.key.account
 
 
@@ -81,13 +81,13 @@ async def test_every_form_of_a_valid_key_gets_in(door: Door, form: str) -> None:
         "Keyid:secret",
     ],
 )
-async def test_malformed_headers(door: Door, header: str) -> None:
-    reply = await door.ask(header, REQUEST.format(request_id=NOBODY))
+async def test_malformed_headers(proxy: Door, header: str) -> None:
+    reply = await proxy.ask(header, REQUEST.format(request_id=NOBODY))
     assert (reply.status_code, reply.json()) == (401, {"detail": MALFORMED})
 
 
-async def test_wrong_missing_and_revoked_keys(door: Door) -> None:
-    key, other = await door.keys.create("laptop"), await door.keys.create("other")
+async def test_wrong_missing_and_revoked_keys(proxy: Door) -> None:
+    key, other = await proxy.keys.create("laptop"), await proxy.keys.create("other")
     path = REQUEST.format(request_id=NOBODY)
     for wrong in (
         f"{NOBODY}:{key.secret}",
@@ -96,13 +96,13 @@ async def test_wrong_missing_and_revoked_keys(door: Door) -> None:
         f"{key.text}:",
         "ä:ö",
     ):
-        reply = await door.client.get(path, headers={"Authorization": f"Key {wrong}".encode()})
+        reply = await proxy.client.get(path, headers={"Authorization": f"Key {wrong}".encode()})
         assert (reply.status_code, reply.json()) == (401, {"detail": WRONG})
         assert reply.headers["www-authenticate"] == "Key"
-    reply = await door.ask(None, path)
+    reply = await proxy.ask(None, path)
     assert (reply.status_code, reply.json()) == (401, {"detail": MISSING})
-    await door.keys.revoke(other.key.id)
-    reply = await door.ask(f"Key {other.text}", path)
+    await proxy.keys.revoke(other.key.id)
+    reply = await proxy.ask(f"Key {other.text}", path)
     assert (reply.status_code, reply.json()) == (401, {"detail": WRONG})
 
 
@@ -111,67 +111,67 @@ async def test_the_vendors_words() -> None:
     assert MALFORMED.startswith("Invalid Key Authorization header format")
 
 
-async def test_every_route_but_the_open_ones_wants_a_key(door: Door) -> None:
+async def test_every_route_but_the_open_ones_wants_a_key(proxy: Door) -> None:
     asked = 0
-    for path, methods in door.bench.app.openapi()["paths"].items():
+    for path, methods in proxy.harness.app.openapi()["paths"].items():
         for method in methods:
-            reply = await door.ask(None, path.replace("{request_id}", NOBODY), method.upper())
+            reply = await proxy.ask(None, path.replace("{request_id}", NOBODY), method.upper())
             assert (reply.status_code == 401) == (path not in OPEN), f"{method} {path}"
             asked += 1
     assert asked > 10
     for path in ("/no-such", "/health/", "//health", "/queue/health", "/docs/x", "/"):
-        assert (await door.ask(None, path)).status_code == 401
+        assert (await proxy.ask(None, path)).status_code == 401
     for path in ("/openapi.json", "/docs"):
-        assert (await door.ask(None, path)).status_code == 200
-    assert (await door.ask(None, SUBMIT, "OPTIONS")).status_code != 401
-    assert await door.bench.store.recent(1) == []
+        assert (await proxy.ask(None, path)).status_code == 200
+    assert (await proxy.ask(None, SUBMIT, "OPTIONS")).status_code != 401
+    assert await proxy.harness.store.recent(1) == []
 
 
-async def test_a_virtual_host_is_no_way_around(door: Door) -> None:
-    reply = await door.ask(
+async def test_a_virtual_host_is_no_way_around(proxy: Door) -> None:
+    reply = await proxy.ask(
         None, "/fal-ai/birefnet/v2/video", "POST", json=BODY, headers={"Host": "queue.fal.example"}
     )
     assert reply.status_code == 401
 
 
-async def test_accounts_see_nothing_of_each_other(door: Door) -> None:
+async def test_accounts_see_nothing_of_each_other(proxy: Door) -> None:
     """Every route and form of id: the reply about another's job is the one about a job that does not exist."""
-    alice, bob = await door.keys.create("alice"), await door.keys.create("bob")
-    job = await door.submit(alice)
-    document = door.bench.app.openapi()["paths"]
+    alice, bob = await proxy.keys.create("alice"), await proxy.keys.create("bob")
+    job = await proxy.submit(alice)
+    document = proxy.harness.app.openapi()["paths"]
     routes = [
         (m.upper(), path) for path, methods in document.items() for m in methods if "{request_id}" in path
     ]
     assert len(routes) >= 10
     for method, path in routes:
         for query in ("", "?logs=1"):
-            theirs = await door.ask(f"Key {bob.text}", path.format(request_id=job) + query, method)
-            nobodys = await door.ask(f"Key {bob.text}", path.format(request_id=NOBODY) + query, method)
+            theirs = await proxy.ask(f"Key {bob.text}", path.format(request_id=job) + query, method)
+            nobodys = await proxy.ask(f"Key {bob.text}", path.format(request_id=NOBODY) + query, method)
             assert theirs.status_code == nobodys.status_code == 404, f"{method} {path}"
             assert theirs.content == nobodys.content
             assert theirs.headers["x-fal-request-id"] != job
-    mine = await door.ask(f"Key {alice.text}", REQUEST.format(request_id=job) + "/status")
+    mine = await proxy.ask(f"Key {alice.text}", REQUEST.format(request_id=job) + "/status")
     assert mine.status_code == 202 and mine.json()["status"] == "IN_QUEUE"
 
 
-async def test_keys_of_one_account_see_the_same_jobs(door: Door) -> None:
-    one = await door.keys.create("one")
-    two = await door.keys.create("two", one.key.account)
-    job = await door.submit(one)
-    assert (await door.ask(f"Key {two.text}", REQUEST.format(request_id=job) + "/status")).status_code == 202
+async def test_keys_of_one_account_see_the_same_jobs(proxy: Door) -> None:
+    one = await proxy.keys.create("one")
+    two = await proxy.keys.create("two", one.key.account)
+    job = await proxy.submit(one)
+    assert (await proxy.ask(f"Key {two.text}", REQUEST.format(request_id=job) + "/status")).status_code == 202
 
 
-async def test_an_idempotency_key_is_an_accounts_own(door: Door) -> None:
-    alice, bob = await door.keys.create("alice"), await door.keys.create("bob")
+async def test_an_idempotency_key_is_an_accounts_own(proxy: Door) -> None:
+    alice, bob = await proxy.keys.create("alice"), await proxy.keys.create("bob")
     same = {"Idempotency-Key": "same"}
-    first = await door.submit(alice, headers=same)
-    assert await door.submit(bob, headers=same) != first
-    assert await door.submit(alice, headers=same) == first
+    first = await proxy.submit(alice, headers=same)
+    assert await proxy.submit(bob, headers=same) != first
+    assert await proxy.submit(alice, headers=same) == first
 
 
-async def test_a_token_stands_for_its_account_before_its_applications_alone(door: Door) -> None:
-    alice = await door.keys.create("alice")
-    job = await door.submit(alice)
+async def test_a_token_stands_for_its_account_before_its_applications_alone(proxy: Door) -> None:
+    alice = await proxy.keys.create("alice")
+    job = await proxy.submit(alice)
     status = REQUEST.format(request_id=job) + "/status"
 
     def token(purpose: Purpose = Purpose.APP, lifetime_s: float = 60.0, **claims: Any) -> str:
@@ -180,20 +180,20 @@ async def test_a_token_stands_for_its_account_before_its_applications_alone(door
         )
 
     for good in (token(), token(apps=["fal-ai/birefnet"])):
-        assert (await door.ask(f"Bearer {good}", status)).status_code == 202
-        assert (await door.ask(None, f"{status}?fal_jwt_token={good}")).status_code == 202
+        assert (await proxy.ask(f"Bearer {good}", status)).status_code == 202
+        assert (await proxy.ask(None, f"{status}?fal_jwt_token={good}")).status_code == 202
     for bad in (token(apps=["other"]), token(account=None)):
-        reply = await door.ask(f"Bearer {bad}", status)
+        reply = await proxy.ask(f"Bearer {bad}", status)
         assert (reply.status_code, reply.json()) == (401, {"detail": FOREIGN})
     for bad in (token(Purpose.UPLOADS), token(lifetime_s=-1.0), token()[:-1], "x", "."):
-        assert (await door.ask(f"Bearer {bad}", status)).status_code == 401
+        assert (await proxy.ask(f"Bearer {bad}", status)).status_code == 401
     for path in ("/tokens/", "/storage/auth/token", "/rest/tokens/"):
-        assert (await door.ask(f"Bearer {token()}", path, "POST")).json() == {"detail": FOREIGN}
-    assert (await door.ask(f"Key {token()}", status)).json() == {"detail": MALFORMED}
+        assert (await proxy.ask(f"Bearer {token()}", path, "POST")).json() == {"detail": FOREIGN}
+    assert (await proxy.ask(f"Key {token()}", status)).json() == {"detail": MALFORMED}
 
 
-async def test_without_the_door_a_header_means_nothing(bench: Bench) -> None:
-    async with bench.client(headers={"Authorization": "Key no:body"}) as client:
+async def test_without_the_door_a_header_means_nothing(harness: ApiHarness) -> None:
+    async with harness.client(headers={"Authorization": "Key no:body"}) as client:
         job_id = (await client.post(SUBMIT, json=BODY)).json()["request_id"]
-    job = await bench.store.get(job_id)
+    job = await harness.store.get(job_id)
     assert job is not None and job.account is None

@@ -7,11 +7,11 @@ import pytest
 
 from serve_app.accounts.keys import KeyTable
 from serve_app.accounts.verifier import Verifier
-from serve_app.api.proxy import PROXY
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim
-from serve_app.storage.artifacts import Artifacts
-from tests.api.desk import INPUT, PATH, SUBMIT, Bench
+from serve_app.artifacts.store import Artifacts
+from serve_app.fal import CLIENT_PROXY
+from serve_app.jobs.model import Claim
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import INPUT, PATH, SUBMIT, ApiHarness
 
 ORIGIN = {"Origin": "https://page.example"}
 
@@ -28,19 +28,19 @@ def check_open(reply: httpx.Response) -> None:
     assert exposed >= {"x-fal-retryable", "x-fal-needs-retry", "x-fal-billable-units", "retry-after"}
 
 
-@pytest.mark.parametrize("path", [PATH, SUBMIT, PROXY, "/storage/upload/initiate", "/no/such/path"])
+@pytest.mark.parametrize("path", [PATH, SUBMIT, CLIENT_PROXY, "/storage/upload/initiate", "/no/such/path"])
 @pytest.mark.parametrize("host", ["service.example", "queue.fal.run"])
 async def test_preflight(store: SqlJobStore, artifacts: Artifacts, path: str, host: str) -> None:
     """Without a key, where keys are required: browsers send none along."""
     keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
-    bench = Bench(store, artifacts, verifier=Verifier(keys, 5.0))
+    harness = ApiHarness(store, artifacts, verifier=Verifier(keys, 5.0))
     asked = "authorization,content-type,x-fal-queue-priority,x-fal-request-timeout,x-fal-target-url"
     headers = ORIGIN | {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": asked,
         "Host": host,
     }
-    async with bench.client() as client:
+    async with harness.client() as client:
         reply = await client.options(path, headers=headers)
     await keys.close()
     assert (reply.status_code, reply.content) == (204, b"")
@@ -52,8 +52,8 @@ async def test_preflight(store: SqlJobStore, artifacts: Artifacts, path: str, ho
     assert {"idempotency-key", "x-app-fal-disable-fallback", "x-fal-store-io"} <= allowed
 
 
-async def test_every_header_that_a_document_names_may_be_sent(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_every_header_that_a_document_names_may_be_sent(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         allowed = words(await client.options(PATH), "access-control-allow-headers")
         document = (await client.get("/openapi.json")).json()
     named = {
@@ -66,12 +66,12 @@ async def test_every_header_that_a_document_names_may_be_sent(bench: Bench) -> N
     assert "x-fal-runner-hint" in named and named <= allowed
 
 
-async def test_replies_can_be_read(bench: Bench) -> None:
-    async with bench.client(headers=ORIGIN) as client:
+async def test_replies_can_be_read(harness: ApiHarness) -> None:
+    async with harness.client(headers=ORIGIN) as client:
         submit = await client.post(SUBMIT, json=INPUT)
         url = submit.json()["response_url"]
-        async with bench.runner():
-            bench.hints.wake()
+        async with harness.runner():
+            harness.notifier.wake()
             stream = await client.get(url + "/status/stream")
         replies = [submit, stream, await client.get(url), await client.get("/openapi.json")]
     assert [reply.status_code for reply in replies] == [200] * 4
@@ -80,16 +80,16 @@ async def test_replies_can_be_read(bench: Bench) -> None:
         check_open(reply)
 
 
-async def test_errors_can_be_read(bench: Bench) -> None:
+async def test_errors_can_be_read(harness: ApiHarness) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         return await store.complete(claim.lease, {"not": "a result"})
 
-    async with bench.runner(work), bench.client(headers=ORIGIN) as client:
+    async with harness.runner(work), harness.client(headers=ORIGIN) as client:
         replies = {
             404: await client.get("/no/such/path"),
             405: await client.get(PATH),
             422: await client.post(PATH, json={}),
-            400: await client.post(PROXY),
+            400: await client.post(CLIENT_PROXY),
             500: await client.post(PATH, json=INPUT),
         }
     for status, reply in replies.items():
@@ -99,7 +99,7 @@ async def test_errors_can_be_read(bench: Bench) -> None:
 
 async def test_a_refusal_at_the_door_can_be_read(store: SqlJobStore, artifacts: Artifacts) -> None:
     keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
-    async with Bench(store, artifacts, verifier=Verifier(keys, 5.0)).client(headers=ORIGIN) as client:
+    async with ApiHarness(store, artifacts, verifier=Verifier(keys, 5.0)).client(headers=ORIGIN) as client:
         reply = await client.post(SUBMIT, json=INPUT)
     await keys.close()
     assert reply.status_code == 401

@@ -8,46 +8,46 @@ from typing import Any
 import pytest
 
 from serve_app.errors import DownloadFailed, to_wire
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim, JobState
-from tests.api.desk import INPUT, PATH, SUBMIT, Bench, only_job, until
+from serve_app.jobs.model import Claim, JobState
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import INPUT, PATH, SUBMIT, ApiHarness, only_job, until
 
 KEY = {"Idempotency-Key": "once"}
 
 
-async def test_a_submit_that_is_repeated(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_a_submit_that_is_repeated(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         first = await client.post(SUBMIT, json=INPUT, headers=KEY)
         again = await client.post(SUBMIT, json=INPUT | {"unknown": 1}, headers=KEY)
         assert again.status_code == 200 and again.json() == first.json()
         assert again.headers["x-fal-request-id"] == first.json()["request_id"]
-        async with bench.runner() as claims:
+        async with harness.runner() as claims:
             result = await client.post(PATH, json=INPUT, headers=KEY)
         assert result.status_code == 200 and len(claims) == 1
         assert result.headers["x-fal-request-id"] == first.json()["request_id"]
         late = await client.post(SUBMIT, json=INPUT, headers=KEY)
         assert late.json() == first.json()
-    await only_job(bench.store)
+    await only_job(harness.store)
 
 
-async def test_a_repeat_is_no_new_request_in_the_queue(bench: Bench) -> None:
+async def test_a_repeat_is_no_new_request_in_the_queue(harness: ApiHarness) -> None:
     """However long the queue is: its job is in it already."""
     limited = f"{SUBMIT}?fal_max_queue_length=0"
-    async with bench.client() as client:
+    async with harness.client() as client:
         first = await client.post(limited, json=INPUT, headers=KEY)
         assert (await client.post(limited, json=INPUT)).status_code == 429
         again = await client.post(limited, json=INPUT, headers=KEY)
     assert again.status_code == 200 and again.json() == first.json()
 
 
-async def test_without_a_key_two_requests_are_two(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_without_a_key_two_requests_are_two(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         ids = {(await client.post(SUBMIT, json=INPUT)).json()["request_id"] for _ in range(2)}
-    assert len(ids) == len(await bench.store.recent(10)) == 2
+    assert len(ids) == len(await harness.store.recent(10)) == 2
 
 
-async def test_many_at_once_are_one_job(bench: Bench) -> None:
-    async with bench.runner() as claims, bench.client() as client:
+async def test_many_at_once_are_one_job(harness: ApiHarness) -> None:
+    async with harness.runner() as claims, harness.client() as client:
         submits = [client.post(SUBMIT, json=INPUT, headers=KEY) for _ in range(10)]
         runs = [client.post(PATH, json=INPUT, headers=KEY) for _ in range(10)]
         replies = await asyncio.gather(*submits, *runs)
@@ -58,77 +58,77 @@ async def test_many_at_once_are_one_job(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("path", [PATH, SUBMIT])
-async def test_a_key_for_another_input(bench: Bench, path: str) -> None:
-    async with bench.client() as client:
+async def test_a_key_for_another_input(harness: ApiHarness, path: str) -> None:
+    async with harness.client() as client:
         await client.post(SUBMIT, json=INPUT, headers=KEY)
         reply = await client.post(path, json=INPUT | {"model": "Matting"}, headers=KEY)
     assert reply.status_code == 422 and "Idempotency-Key" in reply.json()["detail"]
     assert reply.json()["error_type"] == reply.headers["x-fal-error-type"] == "idempotency_key_reused"
-    assert (await only_job(bench.store)).state is JobState.QUEUED and bench.hints.cancelled == []
+    assert (await only_job(harness.store)).state is JobState.QUEUED and harness.notifier.cancelled == []
 
 
-async def test_a_failure_is_replayed(bench: Bench) -> None:
+async def test_a_failure_is_replayed(harness: ApiHarness) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         return await store.fail(claim.lease, to_wire(DownloadFailed("the server answered 404")))
 
-    async with bench.runner(work) as claims, bench.client() as client:
+    async with harness.runner(work) as claims, harness.client() as client:
         replies = [await client.post(PATH, json=INPUT, headers=KEY) for _ in range(2)]
     assert [reply.status_code for reply in replies] == [422, 422] and len(claims) == 1
     assert replies[0].json() == replies[1].json()
 
 
-async def test_a_cancellation_is_replayed(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_a_cancellation_is_replayed(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         submit = (await client.post(SUBMIT, json=INPUT, headers=KEY)).json()
         await client.put(submit["cancel_url"])
         reply = await client.post(PATH, json=INPUT, headers=KEY)
     assert (reply.status_code, reply.json()["error_type"]) == (499, "client_cancelled")
 
 
-async def test_an_invalid_input_is_replayed(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_an_invalid_input_is_replayed(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         ids = {(await client.post(SUBMIT, content=b"{", headers=KEY)).json()["request_id"] for _ in range(2)}
         other = await client.post(SUBMIT, content=b"[", headers=KEY)
     assert len(ids) == 1 and other.status_code == 422
 
 
-async def test_who_has_a_key_may_come_back(bench: Bench) -> None:
+async def test_who_has_a_key_may_come_back(harness: ApiHarness) -> None:
     """The JS client repeats a request whose connection broke: the job goes on, and the second one gets its end."""
-    async with bench.client() as client:
+    async with harness.client() as client:
         first = asyncio.create_task(client.post(PATH, json=INPUT, headers=KEY))
-        await bench.hints.woken.wait()
+        await harness.notifier.woken.wait()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        assert (await only_job(bench.store)).state is JobState.QUEUED and bench.hints.cancelled == []
-        async with bench.runner():
+        assert (await only_job(harness.store)).state is JobState.QUEUED and harness.notifier.cancelled == []
+        async with harness.runner():
             reply = await client.post(PATH, json=INPUT, headers=KEY)
     assert reply.status_code == 200
-    assert reply.headers["x-fal-request-id"] == (await only_job(bench.store)).id
+    assert reply.headers["x-fal-request-id"] == (await only_job(harness.store)).id
 
 
 @pytest.mark.parametrize("turns", range(0, 40, 3))
-async def test_going_away_at_any_step_keeps_a_job_with_a_key(bench: Bench, turns: int) -> None:
-    async with bench.client() as client:
+async def test_going_away_at_any_step_keeps_a_job_with_a_key(harness: ApiHarness, turns: int) -> None:
+    async with harness.client() as client:
         task = asyncio.create_task(client.post(PATH, json=INPUT, headers=KEY))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        async with bench.runner():
-            bench.hints.wake()
+        async with harness.runner():
+            harness.notifier.wake()
             assert (await client.post(PATH, json=INPUT, headers=KEY)).status_code == 200
 
 
-async def waits(bench: Bench, number: int) -> None:
+async def waits(harness: ApiHarness, number: int) -> None:
     async def enough() -> bool:
-        return await bench.store.waiting() == number
+        return await harness.store.waiting() == number
 
     await until(enough)
 
 
 @pytest.mark.parametrize("path", [PATH, SUBMIT])
-async def test_a_queue_that_is_too_long_for_the_client(bench: Bench, path: str) -> None:
-    async with bench.client() as client:
+async def test_a_queue_that_is_too_long_for_the_client(harness: ApiHarness, path: str) -> None:
+    async with harness.client() as client:
 
         async def ask(limit: int) -> Any:
             return await client.post(f"{path}?fal_max_queue_length={limit}", json=INPUT)
@@ -138,7 +138,7 @@ async def test_a_queue_that_is_too_long_for_the_client(bench: Bench, path: str) 
         assert (reply.status_code, reply.json()["type"]) == (429, "concurrent_requests_limit")
         assert reply.headers["x-fal-needs-retry"] == "1" and "fal_max_queue_length" in reply.json()["detail"]
         asking = asyncio.create_task(ask(1))
-        await waits(bench, 2)
-        async with bench.runner():
-            bench.hints.wake()
+        await waits(harness, 2)
+        async with harness.runner():
+            harness.notifier.wake()
             assert (await asking).status_code == 200

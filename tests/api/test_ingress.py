@@ -1,4 +1,4 @@
-"""The deployment class of the HTTP face, without a cluster: what it opens, builds and tells the runner."""
+"""The deployment class of the API, without a cluster: what it opens, builds and tells the runner."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.api.ingress import HandleHints, Ingress
-from serve_app.jobs.schema import migrate
+from serve_app.api.ingress import HandleNotifier, Ingress
+from serve_app.database.migrate import migrate
 from serve_app.settings import FilesSettings, IngressSettings, Settings
 
 Replica = Ingress.func_or_class.__mro__[1]  # below Serve's wrapper, which needs a cluster
@@ -65,14 +65,14 @@ async def test_it_serves_over_its_own_table(tmp_path: Path) -> None:
 
 def test_hints_go_to_the_runner() -> None:
     handle = Handle()
-    hints = HandleHints(handle)
-    hints.wake()
-    hints.cancel("id")
+    notifier = HandleNotifier(handle)
+    notifier.wake()
+    notifier.cancel("id")
     assert handle.sent == [("wake", ()), ("cancel", ("id",))]
 
 
 def test_a_lost_hint_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    HandleHints(Handle(broken=True)).wake()
+    HandleNotifier(Handle(broken=True)).wake()
     assert "could not be told to wake" in caplog.text
 
 

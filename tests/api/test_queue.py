@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serve_app.artifacts.store import Artifacts
 from serve_app.errors import (
     DownloadFailed,
     InferenceFailed,
@@ -19,11 +20,10 @@ from serve_app.errors import (
     StorageUnavailable,
     to_wire,
 )
+from serve_app.jobs.model import Claim, JobState, NewJob, Priority, Progress
 from serve_app.jobs.request import JobRequest, JobResult
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim, JobState, NewJob, Priority, Progress
-from serve_app.storage.artifacts import Artifacts
-from tests.api.desk import APP, FILE, INPUT, MEDIA, PATH, SUBMIT, Bench, only_job, submitted
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import APP, FILE, INPUT, MEDIA, PATH, SUBMIT, ApiHarness, only_job, submitted
 
 FORMS = ["/queue" + APP, "/queue" + PATH]
 NOWHERE = str(uuid.UUID(int=7))
@@ -40,15 +40,15 @@ VIDEO = {
 }
 
 
-async def claimed(bench: Bench) -> Claim:
-    (claim,) = await bench.store.claim("runner", 60.0, 1)
+async def claimed(harness: ApiHarness) -> Claim:
+    (claim,) = await harness.store.claim("runner", 60.0, 1)
     return claim
 
 
-async def test_a_submit_is_taken_and_says_where_to_ask(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_a_submit_is_taken_and_says_where_to_ask(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         reply = await client.post(SUBMIT, json=INPUT | {"model": "Matting"})
-    job = await only_job(bench.store)
+    job = await only_job(harness.store)
     url = f"http://service.example:8000/queue/fal-ai/birefnet/requests/{job.id}"
     assert reply.status_code == 200
     assert reply.json() == {
@@ -63,15 +63,15 @@ async def test_a_submit_is_taken_and_says_where_to_ask(bench: Bench) -> None:
         "metrics": {},
     }
     assert reply.headers["x-fal-request-id"] == job.id == str(uuid.UUID(job.id))
-    assert bench.hints.woken.is_set()
-    claim = await claimed(bench)
+    assert harness.notifier.woken.is_set()
+    claim = await claimed(harness)
     assert JobRequest.from_json(claim.input).variant == "Matting"
     assert job.payload == INPUT | {"model": "Matting"}
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_the_life_of_a_job(bench: Bench, form: str) -> None:
-    async with bench.client() as client:
+async def test_the_life_of_a_job(harness: ApiHarness, form: str) -> None:
+    async with harness.client() as client:
         await client.post(SUBMIT, json=INPUT)
         second = (await client.post(SUBMIT, json=INPUT)).json()["request_id"]
         base = f"{form}/requests/{second}"
@@ -88,16 +88,16 @@ async def test_the_life_of_a_job(bench: Bench, form: str) -> None:
         assert waiting.status_code == 202
         assert waiting.json() == {"status": "IN_QUEUE", "queue_position": 1} | common
 
-        _, claim = await bench.store.claim("runner", 60.0, 2)
+        _, claim = await harness.store.claim("runner", 60.0, 2)
         running = await client.get(base + "/status?logs=false")
         assert (running.status_code, running.json()) == (202, {"status": "IN_PROGRESS"} | common)
         for early in (base, base + "/response"):
             reply = await client.get(early)
             assert (reply.status_code, reply.json()) == (400, {"detail": "Request is still in progress"})
 
-        await bench.store.complete(claim.lease, JobResult(MEDIA).as_json())
+        await harness.store.complete(claim.lease, JobResult(MEDIA).as_json())
         over = await client.get(base + "/status")
-        job = await bench.store.get(second)
+        job = await harness.store.get(second)
         assert job is not None and job.started_at is not None and job.finished_at is not None
         metrics = {"inference_time": round(job.finished_at - job.started_at, 3)}
         assert (over.status_code, over.json()) == (
@@ -113,20 +113,20 @@ async def test_the_life_of_a_job(bench: Bench, form: str) -> None:
             assert reply.headers["x-fal-request-id"] == second
 
 
-async def test_a_result_with_a_mask(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_a_result_with_a_mask(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         base = await submitted(client)
-        await bench.store.complete((await claimed(bench)).lease, JobResult(MEDIA, MEDIA).as_json())
+        await harness.store.complete((await claimed(harness)).lease, JobResult(MEDIA, MEDIA).as_json())
         assert (await client.get(base)).json() == {"video": VIDEO, "mask_video": VIDEO}
 
 
-async def test_logs_are_the_whole_list_so_far(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_logs_are_the_whole_list_so_far(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         base = await submitted(client)
         asked = (await client.get(base + "/status?logs=1")).json()["logs"]
         assert isinstance(asked, list)
-        claim = await claimed(bench)
-        await bench.store.report(claim.lease, Progress("decode", 24, 48), ["decoded 24 frames", "half"])
+        claim = await claimed(harness)
+        await harness.store.report(claim.lease, Progress("decode", 24, 48), ["decoded 24 frames", "half"])
         for query in ("logs=1", "logs=true", "logs=True"):
             logs = (await client.get(f"{base}/status?{query}")).json()["logs"]
             assert [line["message"] for line in logs][-2:] == ["decoded 24 frames", "half"]
@@ -148,12 +148,12 @@ async def test_logs_are_the_whole_list_so_far(bench: Bench) -> None:
     ],
 )
 async def test_a_failed_job_is_completed_with_an_error(
-    bench: Bench, error: Any, text: str, kind: str
+    harness: ApiHarness, error: Any, text: str, kind: str
 ) -> None:
     wire = to_wire(error)
-    async with bench.client() as client:
+    async with harness.client() as client:
         base = await submitted(client)
-        await bench.store.fail((await claimed(bench)).lease, wire)
+        await harness.store.fail((await claimed(harness)).lease, wire)
         status = await client.get(base + "/status?logs=1")
         assert status.status_code == 200
         body = status.json()
@@ -164,11 +164,11 @@ async def test_a_failed_job_is_completed_with_an_error(
     assert wire.headers and all(result.headers[name] == value for name, value in wire.headers.items())
 
 
-async def test_a_start_deadline_is_the_callers(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_a_start_deadline_is_the_callers(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         reply = await client.post(SUBMIT, json=INPUT, headers={"X-Fal-Request-Timeout": "0.11"})
         base = reply.json()["response_url"]
-        while not await bench.store.expire_waiting():  # noqa: ASYNC110 (a deadline has no event)
+        while not await harness.store.expire_waiting():  # noqa: ASYNC110 (a deadline has no event)
             await asyncio.sleep(0.005)
         status = (await client.get(base + "/status")).json()
         result = await client.get(base)
@@ -192,8 +192,8 @@ async def test_a_start_deadline_is_the_callers(bench: Bench) -> None:
         b'{"other": "' + b"A" * 100_000 + b'"}',
     ],
 )
-async def test_an_invalid_input_is_taken_and_fails_as_run_does(bench: Bench, content: bytes) -> None:
-    async with bench.runner() as claims, bench.client() as client:
+async def test_an_invalid_input_is_taken_and_fails_as_run_does(harness: ApiHarness, content: bytes) -> None:
+    async with harness.runner() as claims, harness.client() as client:
         base = await submitted(client, content=content)
         status = await client.get(base + "/status")
         result = await client.get(base)
@@ -209,12 +209,12 @@ async def test_an_invalid_input_is_taken_and_fails_as_run_does(bench: Bench, con
         k: v for k, v in run.headers.items() if k not in own
     }
     assert (cancel.status_code, cancel.json()) == (400, {"status": "ALREADY_COMPLETED"})
-    assert claims == [] and (await only_job(bench.store)).state is JobState.FAILED
+    assert claims == [] and (await only_job(harness.store)).state is JobState.FAILED
 
 
 async def test_a_body_that_is_too_large_is_not_taken(store: SqlJobStore, artifacts: Artifacts) -> None:
-    bench = Bench(store, artifacts, max_body_bytes=1000)
-    async with bench.client() as client:
+    harness = ApiHarness(store, artifacts, max_body_bytes=1000)
+    async with harness.client() as client:
         reply = await client.post(SUBMIT, json={"video_url": "data:," + "x" * 1000})
     assert (reply.status_code, reply.json()["detail"][0]["type"]) == (422, "file_too_large")
     assert await store.recent(1) == []
@@ -222,15 +222,15 @@ async def test_a_body_that_is_too_large_is_not_taken(store: SqlJobStore, artifac
 
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-async def test_cancel_ends_a_job_at_once(bench: Bench, form: str, running: bool) -> None:
-    async with bench.client() as client:
+async def test_cancel_ends_a_job_at_once(harness: ApiHarness, form: str, running: bool) -> None:
+    async with harness.client() as client:
         job_id = (await client.post(SUBMIT, json=INPUT)).json()["request_id"]
         base = f"{form}/requests/{job_id}"
-        claim = await claimed(bench) if running else None
+        claim = await claimed(harness) if running else None
         # As the JS client does it: a JSON content type and no body.
         reply = await client.put(base + "/cancel", headers={"Content-Type": "application/json"})
         assert (reply.status_code, reply.json()) == (202, {"status": "CANCELLATION_REQUESTED"})
-        assert reply.headers["x-fal-request-id"] == job_id and bench.hints.cancelled == [job_id]
+        assert reply.headers["x-fal-request-id"] == job_id and harness.notifier.cancelled == [job_id]
         status = await client.get(base + "/status")
         assert status.status_code == 200
         assert (status.json()["status"], status.json()["error_type"]) == ("COMPLETED", "client_cancelled")
@@ -240,16 +240,16 @@ async def test_cancel_ends_a_job_at_once(bench: Bench, form: str, running: bool)
         assert result.json() == {"detail": "Request was cancelled", "error_type": "client_cancelled"}
         again = await client.put(base + "/cancel")
         assert (again.status_code, again.json()) == (400, {"status": "ALREADY_COMPLETED"})
-        assert bench.hints.cancelled == [job_id]
+        assert harness.notifier.cancelled == [job_id]
         if claim:
-            assert not await bench.store.complete(claim.lease, JobResult(MEDIA).as_json())
-    assert (await only_job(bench.store)).state is JobState.CANCELLED
+            assert not await harness.store.complete(claim.lease, JobResult(MEDIA).as_json())
+    assert (await only_job(harness.store)).state is JobState.CANCELLED
 
 
-async def test_a_finished_job_cannot_be_cancelled(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_a_finished_job_cannot_be_cancelled(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         base = await submitted(client)
-        await bench.store.complete((await claimed(bench)).lease, JobResult(MEDIA).as_json())
+        await harness.store.complete((await claimed(harness)).lease, JobResult(MEDIA).as_json())
         reply = await client.put(base + "/cancel")
         assert (reply.status_code, reply.json()) == (400, {"status": "ALREADY_COMPLETED"})
         assert (await client.get(base)).status_code == 200
@@ -260,8 +260,8 @@ UNKNOWN = [NOWHERE, NOWHERE.upper(), "x", "%00", "..%5c", "%F0%9F%8E%AC", "0" * 
 
 @pytest.mark.parametrize("job_id", UNKNOWN)
 @pytest.mark.parametrize("form", FORMS)
-async def test_unknown_ids(bench: Bench, form: str, job_id: str) -> None:
-    async with bench.client() as client:
+async def test_unknown_ids(harness: ApiHarness, form: str, job_id: str) -> None:
+    async with harness.client() as client:
         await client.post(SUBMIT, json=INPUT)
         for method, tail in (
             ("GET", ""),
@@ -292,36 +292,38 @@ async def test_unknown_ids(bench: Bench, form: str, job_id: str) -> None:
         ("GET", f"{APP}/requests/{NOWHERE}", 404),
     ],
 )
-async def test_what_is_not_there_is_no_redirect(bench: Bench, method: str, path: str, status: int) -> None:
-    async with bench.client() as client:
+async def test_what_is_not_there_is_no_redirect(
+    harness: ApiHarness, method: str, path: str, status: int
+) -> None:
+    async with harness.client() as client:
         reply = await client.request(method, path)
     assert reply.status_code == status and isinstance(reply.json()["detail"], str)
     assert uuid.UUID(reply.headers["x-fal-request-id"])
 
 
-async def test_a_job_of_another_account_is_unknown(bench: Bench) -> None:
-    await bench.store.insert(NewJob(NOWHERE, {}, account="somebody"))
-    async with bench.client() as client:
+async def test_a_job_of_another_account_is_unknown(harness: ApiHarness) -> None:
+    await harness.store.insert(NewJob(NOWHERE, {}, account="somebody"))
+    async with harness.client() as client:
         base = f"/queue{APP}/requests/{NOWHERE}"
         for method, tail in (("GET", ""), ("GET", "/status"), ("GET", "/status/stream"), ("PUT", "/cancel")):
             reply = await client.request(method, base + tail)
             assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
             assert reply.headers["x-fal-request-id"] != NOWHERE
-    assert (await only_job(bench.store)).state is JobState.QUEUED
+    assert (await only_job(harness.store)).state is JobState.QUEUED
 
 
-async def complete_inline(bench: Bench) -> None:
-    claim = await claimed(bench)
+async def complete_inline(harness: ApiHarness) -> None:
+    claim = await claimed(harness)
     name = f"outputs/{claim.job.id}/1/output.webm"
-    bench.artifacts.put_bytes(name, b"a video")
+    harness.artifacts.put_bytes(name, b"a video")
     media = replace(MEDIA, name=name, content_type="video/webm", file_name="output.webm", file_size=7)
-    await bench.store.complete(claim.lease, JobResult(media, inline=True).as_json())
+    await harness.store.complete(claim.lease, JobResult(media, inline=True).as_json())
 
 
-async def test_an_inline_result_is_given_out_once(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_an_inline_result_is_given_out_once(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         base = await submitted(client, json=INPUT | {"sync_mode": True})
-        await complete_inline(bench)
+        await complete_inline(harness)
         replies = await asyncio.gather(*(client.get(base) for _ in range(5)))
         assert sorted(reply.status_code for reply in replies) == [200, 404, 404, 404, 404]
         for reply in replies:
@@ -332,17 +334,17 @@ async def test_an_inline_result_is_given_out_once(bench: Bench) -> None:
         assert (await client.get(base)).status_code == 404
         status = await client.get(base + "/status")
         assert (status.status_code, status.json()["status"]) == (200, "COMPLETED")
-    job = await only_job(bench.store)
+    job = await only_job(harness.store)
     assert (job.result, job.payload) == (None, None)
-    assert not (bench.artifacts.root / "outputs").exists()
+    assert not (harness.artifacts.root / "outputs").exists()
 
 
 async def test_an_inline_result_that_could_not_be_read_can_be_asked_for_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with bench.client() as client:
+    async with harness.client() as client:
         base = await submitted(client, json=INPUT | {"sync_mode": True})
-        await complete_inline(bench)
+        await complete_inline(harness)
         with monkeypatch.context() as broken:
             broken.setattr("serve_app.api.results.data_uri", _unavailable)
             assert (await client.get(base)).status_code == 500
@@ -354,36 +356,36 @@ def _unavailable(*_: object) -> str:
     raise StorageUnavailable("the bucket does not answer")
 
 
-async def test_an_inline_result_whose_files_are_gone(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_an_inline_result_whose_files_are_gone(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         base = await submitted(client, json=INPUT | {"sync_mode": True})
-        await complete_inline(bench)
-        bench.artifacts.delete_prefix(f"outputs/{(await only_job(bench.store)).id}")
+        await complete_inline(harness)
+        harness.artifacts.delete_prefix(f"outputs/{(await only_job(harness.store)).id}")
         reply = await client.get(base)
     assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
 
 
-async def test_a_result_that_is_no_longer_kept(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_a_result_that_is_no_longer_kept(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         base = await submitted(client)
-        await bench.store.complete((await claimed(bench)).lease, JobResult(MEDIA).as_json())
-        await bench.store.forget_result((await only_job(bench.store)).id)
+        await harness.store.complete((await claimed(harness)).lease, JobResult(MEDIA).as_json())
+        await harness.store.forget_result((await only_job(harness.store)).id)
         reply = await client.get(base)
     assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
 
 
-async def test_low_priority_waits_behind_normal(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_low_priority_waits_behind_normal(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         low = await submitted(client, json=INPUT, headers={"X-Fal-Queue-Priority": "low"})
         assert (await client.get(low + "/status")).json()["queue_position"] == 0
         normal = await submitted(client, json=INPUT, headers={"X-Fal-Queue-Priority": "normal"})
         assert (await client.get(low + "/status")).json()["queue_position"] == 1
         assert (await client.get(normal + "/status")).json()["queue_position"] == 0
-    assert (await claimed(bench)).job.priority is Priority.NORMAL
+    assert (await claimed(harness)).job.priority is Priority.NORMAL
 
 
-async def test_every_reply_has_the_time_it_took(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_every_reply_has_the_time_it_took(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         replies: list[httpx.Response] = [
             await client.post(SUBMIT, json=INPUT),
             await client.get("/nothing"),

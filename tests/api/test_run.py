@@ -11,20 +11,20 @@ import httpx
 import pytest
 
 from serve_app.api.urls import FileUrls
+from serve_app.artifacts.store import Artifacts
 from serve_app.errors import DownloadFailed, ReplicasLost, WorkTimeout, to_wire
+from serve_app.fal import OutputType, Variant
+from serve_app.files.links import FileLinks
+from serve_app.jobs.model import Claim
 from serve_app.jobs.request import JobRequest, JobResult
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim
-from serve_app.protocols import OutputType, Variant
-from serve_app.storage.artifacts import Artifacts
-from serve_app.storage.links import FileLinks
-from tests.api.desk import FILE, INPUT, MEDIA, PATH, SIGNER, Bench
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import FILE, INPUT, MEDIA, PATH, SIGNER, ApiHarness
 
 
 @pytest.mark.parametrize("path", [PATH, "/run" + PATH])
-async def test_a_request_becomes_a_job_and_its_result_the_reply(bench: Bench, path: str) -> None:
+async def test_a_request_becomes_a_job_and_its_result_the_reply(harness: ApiHarness, path: str) -> None:
     body = INPUT | {"model": "Portrait", "video_output_type": "VP9 (.webm)", "refine_foreground": False}
-    async with bench.runner() as claims, bench.client() as client:
+    async with harness.runner() as claims, harness.client() as client:
         reply = await client.post(path, json=body)
     assert reply.status_code == 200
     assert reply.json() == {
@@ -47,11 +47,11 @@ async def test_a_request_becomes_a_job_and_its_result_the_reply(bench: Bench, pa
     assert reply.headers["x-fal-request-id"] == claim.job.id == str(uuid.UUID(claim.job.id))
 
 
-async def test_a_mask_is_in_the_reply(bench: Bench) -> None:
+async def test_a_mask_is_in_the_reply(harness: ApiHarness) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         return await store.complete(claim.lease, JobResult(MEDIA, MEDIA).as_json())
 
-    async with bench.runner(work), bench.client() as client:
+    async with harness.runner(work), harness.client() as client:
         reply = (await client.post(PATH, json=INPUT)).json()
     assert reply["mask_video"] == reply["video"]
 
@@ -59,9 +59,9 @@ async def test_a_mask_is_in_the_reply(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "nonsense"]
 )
-async def test_the_content_type_does_not_matter(bench: Bench, content_type: str | None) -> None:
+async def test_the_content_type_does_not_matter(harness: ApiHarness, content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
-    async with bench.runner(), bench.client() as client:
+    async with harness.runner(), harness.client() as client:
         reply = await client.post(PATH, content=json.dumps(INPUT), headers=headers)
     assert reply.status_code == 200
 
@@ -78,15 +78,15 @@ async def test_the_content_type_does_not_matter(bench: Bench, content_type: str 
 async def test_urls_lead_where_the_client_came_from(
     store: SqlJobStore, artifacts: Artifacts, base: str, public: str | None, url: str
 ) -> None:
-    bench = Bench(store, artifacts, urls=FileUrls(8001, FileLinks(SIGNER), public))
-    async with bench.runner(), bench.client(base_url=base) as client:
+    harness = ApiHarness(store, artifacts, urls=FileUrls(8001, FileLinks(SIGNER), public))
+    async with harness.runner(), harness.client(base_url=base) as client:
         reply = await client.post(PATH, json=INPUT)
     assert reply.json()["video"]["url"] == url + FILE
 
 
 @pytest.mark.parametrize("host", ["", 'x"><script>', "a b", "evil.example/path?"])
-async def test_a_strange_host_header_is_not_repeated(bench: Bench, host: str) -> None:
-    async with bench.runner(), bench.client() as client:
+async def test_a_strange_host_header_is_not_repeated(harness: ApiHarness, host: str) -> None:
+    async with harness.runner(), harness.client() as client:
         reply = await client.post(PATH, json=INPUT, headers={"Host": host})
     url = httpx.URL(reply.json()["video"]["url"])
     assert url.path == FILE and not set(url.host) & set('"<>/? ')
@@ -95,11 +95,11 @@ async def test_a_strange_host_header_is_not_repeated(bench: Bench, host: str) ->
 @pytest.mark.parametrize(
     "error", [DownloadFailed("the server answered 404"), ReplicasLost("lost"), WorkTimeout("slow")]
 )
-async def test_a_failed_job_answers_its_error(bench: Bench, error: Any) -> None:
+async def test_a_failed_job_answers_its_error(harness: ApiHarness, error: Any) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         return await store.fail(claim.lease, to_wire(error))
 
-    async with bench.runner(work) as claims, bench.client() as client:
+    async with harness.runner(work) as claims, harness.client() as client:
         reply = await client.post(PATH, json=INPUT)
     wire = to_wire(error)
     assert (reply.status_code, reply.json()) == (wire.status, wire.body)
@@ -107,25 +107,25 @@ async def test_a_failed_job_answers_its_error(bench: Bench, error: Any) -> None:
     assert reply.headers["x-fal-request-id"] == claims[0].job.id
 
 
-async def test_a_large_data_uri_reaches_the_runner(bench: Bench) -> None:
+async def test_a_large_data_uri_reaches_the_runner(harness: ApiHarness) -> None:
     uri = "data:video/mp4;base64," + "A" * 4_000_000
-    async with bench.runner() as claims, bench.client() as client:
+    async with harness.runner() as claims, harness.client() as client:
         assert (await client.post(PATH, json={"video_url": uri})).status_code == 200
     assert claims[0].input["video_url"] == uri
 
 
-async def test_sync_mode_carries_the_file_and_forgets_it(bench: Bench) -> None:
+async def test_sync_mode_carries_the_file_and_forgets_it(harness: ApiHarness) -> None:
     async def complete_with_a_file(store: SqlJobStore, claim: Claim) -> object:
         name = f"outputs/{claim.job.id}/1/output.webm"
-        bench.artifacts.put_bytes(name, b"a video")
+        harness.artifacts.put_bytes(name, b"a video")
         media = replace(MEDIA, name=name, content_type="video/webm", file_name="output.webm", file_size=7)
         return await store.complete(claim.lease, JobResult(media, inline=True).as_json())
 
-    async with bench.runner(complete_with_a_file), bench.client() as client:
+    async with harness.runner(complete_with_a_file), harness.client() as client:
         reply = await client.post(PATH, json=INPUT | {"sync_mode": True})
     assert reply.status_code == 200
     assert reply.json()["video"]["url"] == "data:video/webm;base64,YSB2aWRlbw=="
     assert reply.json()["video"]["file_size"] == 7
-    (job,) = await bench.store.recent(1)
+    (job,) = await harness.store.recent(1)
     assert job.result is None
-    assert not (bench.artifacts.root / "outputs").exists()
+    assert not (harness.artifacts.root / "outputs").exists()

@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 
-from serve_app.api.errors import InvalidInput, parse_body, validate
 from serve_app.api.schema import Resolution, VideoInput, check_supported
 from serve_app.errors import FeatureNotSupported, to_wire
-from serve_app.jobs.outputs import output_of
+from serve_app.fal import OutputType, Quality, Variant, WriteMode
+from serve_app.jobs.output import output_of
 from serve_app.jobs.request import JobRequest, JobResult
-from serve_app.protocols import MediaFile, OutputType, Quality, Variant, WriteMode
+from serve_app.parsing import InvalidInput, parse_object, validated
+from serve_app.protocols import MediaFile
 
 URL = "https://host.example/v.mp4"
 
 
 def parse(**fields: Any) -> VideoInput:
-    return validate(parse_body(json.dumps({"video_url": URL} | fields).encode()))
+    return validated(VideoInput, parse_object(json.dumps({"video_url": URL} | fields).encode()))
 
 
 def errors(body: bytes) -> list[dict[str, Any]]:
     with pytest.raises(InvalidInput) as caught:
-        validate(parse_body(body))
+        validated(VideoInput, parse_object(body))
     return caught.value.details
 
 

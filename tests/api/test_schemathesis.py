@@ -28,20 +28,18 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from serve_app.api.proxy import PROXY
-from serve_app.api.vendor_openapi import OPENAPI
-from serve_app.api.wellknown import JWKS_PATHS
+from serve_app.artifacts.store import Artifacts
 from serve_app.errors import DownloadFailed, to_wire
+from serve_app.fal import CLIENT_PROXY, JWKS_PATHS, QUEUE_OPENAPI
+from serve_app.files.http_server import HttpServer
+from serve_app.jobs.model import Claim, NewJob
 from serve_app.jobs.request import JobResult
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim, NewJob
-from serve_app.storage.artifacts import Artifacts
-from serve_app.storage.serving import HttpServer
-from tests.api.desk import MEDIA, Bench, until
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import MEDIA, ApiHarness, until
 
 EXAMPLES = 2000
 SEED = int(os.environ["SCHEMATHESIS_SEED"])
-FIXED = ("/health", OPENAPI, *JWKS_PATHS)  # one valid request is like another
+FIXED = ("/health", QUEUE_OPENAPI, *JWKS_PATHS)  # one valid request is like another
 CHECKS = [
     status_code_conformance,
     content_type_conformance,
@@ -88,17 +86,17 @@ def service(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Iter
         path.write_bytes(empty_table.read_bytes())
         store = SqlJobStore(f"sqlite:///{path}")
         await store.open()
-        bench = Bench(store, Artifacts(directory / "artifacts"))
-        server = HttpServer(bench.app, "127.0.0.1", 0, drain_s=1)
+        harness = ApiHarness(store, Artifacts(directory / "artifacts"))
+        server = HttpServer(harness.app, "127.0.0.1", 0, drain_s=1)
         await server.start()
         expiry = asyncio.create_task(expire(store))
-        async with bench.runner(finish):
+        async with harness.runner(finish):
             jobs = [
                 await store.insert(NewJob(f"{number:08d}-0000-4000-8000-000000000000", {}))
                 for number in range(6)
             ]
             await store.request_cancel(jobs[3].id)
-            bench.hints.wake()
+            harness.notifier.wake()
 
             async def over() -> bool:
                 return await store.unfinished([job.id for job in jobs]) == {jobs[1].id, jobs[2].id}
@@ -133,7 +131,7 @@ def test_replies_are_what_the_document_says(service: Service) -> None:
     print("\n".join(f"{label}: {dict(sorted(counts.items()))}" for label, counts in seen.items()))
     assert sum(counts.total() for counts in seen.values()) >= EXAMPLES
     # The requests have reached what is behind the errors, too; a made-up URL is no target of the proxy.
-    assert all(counts.keys() & {200, 202} for label, counts in seen.items() if PROXY not in label)
+    assert all(counts.keys() & {200, 202} for label, counts in seen.items() if CLIENT_PROXY not in label)
 
 
 def exercise(

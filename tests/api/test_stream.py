@@ -14,11 +14,11 @@ from starlette.requests import Request
 from serve_app.api.status import Addresses
 from serve_app.api.stream import PING, follow
 from serve_app.errors import DownloadFailed, to_wire
+from serve_app.files.http_server import HttpServer
+from serve_app.jobs.model import Claim, NewJob, Progress
 from serve_app.jobs.request import JobResult
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim, NewJob, Progress
-from serve_app.storage.serving import HttpServer
-from tests.api.desk import APP, INPUT, MEDIA, SUBMIT, Bench, only_job, submitted
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import APP, INPUT, MEDIA, SUBMIT, ApiHarness, only_job, submitted
 
 
 async def events(stream: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
@@ -39,9 +39,9 @@ async def whole(client: httpx.AsyncClient, url: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-async def served(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+async def served(harness: ApiHarness) -> AsyncIterator[httpx.AsyncClient]:
     """A client over a socket: the one in the process gets a reply only when it is whole."""
-    server = HttpServer(bench.app, "127.0.0.1", 0, drain_s=1)
+    server = HttpServer(harness.app, "127.0.0.1", 0, drain_s=1)
     await server.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
         yield client
@@ -49,7 +49,7 @@ async def served(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize("form", ["/queue" + APP, "/queue" + APP + "/v2/video"])
-async def test_one_event_for_each_change(bench: Bench, served: httpx.AsyncClient, form: str) -> None:
+async def test_one_event_for_each_change(harness: ApiHarness, served: httpx.AsyncClient, form: str) -> None:
     first = (await served.post(SUBMIT, json=INPUT)).json()["request_id"]
     second = (await served.post(SUBMIT, json=INPUT)).json()["request_id"]
     async with served.stream("GET", f"{form}/requests/{second}/status/stream?logs=1") as reply:
@@ -58,22 +58,22 @@ async def test_one_event_for_each_change(bench: Bench, served: httpx.AsyncClient
         assert (event["status"], event["queue_position"]) == ("IN_QUEUE", 1)
         lines = event["logs"]
 
-        await bench.store.request_cancel(first)
+        await harness.store.request_cancel(first)
         event = await anext(stream)
         assert (event["status"], event["queue_position"], event["logs"]) == ("IN_QUEUE", 0, [])
 
-        (claim,) = await bench.store.claim("runner", 60.0, 1)
-        await bench.store.report(claim.lease, Progress("decode", 24, 48), ["one"])
+        (claim,) = await harness.store.claim("runner", 60.0, 1)
+        await harness.store.report(claim.lease, Progress("decode", 24, 48), ["one"])
         event = await anext(stream)
         assert event["status"] == "IN_PROGRESS" and "queue_position" not in event
         lines += event["logs"]
 
-        await bench.store.report(claim.lease, Progress("decode", 48, 48), ["two", "three"])
+        await harness.store.report(claim.lease, Progress("decode", 48, 48), ["two", "three"])
         event = await anext(stream)
         assert [line["message"] for line in event["logs"]] == ["two", "three"]
         lines += event["logs"]
 
-        await bench.store.complete(claim.lease, JobResult(MEDIA).as_json())
+        await harness.store.complete(claim.lease, JobResult(MEDIA).as_json())
         event = await anext(stream)
         lines += event["logs"]
         assert [rest async for rest in stream] == []
@@ -83,32 +83,32 @@ async def test_one_event_for_each_change(bench: Bench, served: httpx.AsyncClient
     assert {"one", "two", "three"} <= {line["message"] for line in lines}
 
 
-async def test_no_logs_unless_asked_for(bench: Bench) -> None:
+async def test_no_logs_unless_asked_for(harness: ApiHarness) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         await store.report(claim.lease, Progress("decode", 1, 1), ["a line"])
         return await store.complete(claim.lease, JobResult(MEDIA).as_json())
 
-    async with bench.client() as client:
+    async with harness.client() as client:
         base = await submitted(client)
-        async with bench.runner(work):
+        async with harness.runner(work):
             got = await whole(client, base + "/status/stream")
     assert got[-1]["status"] == "COMPLETED" and all(event["logs"] is None for event in got)
 
 
-async def test_a_job_that_is_over_is_one_event(bench: Bench) -> None:
+async def test_a_job_that_is_over_is_one_event(harness: ApiHarness) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         return await store.fail(claim.lease, to_wire(DownloadFailed("the server answered 404")))
 
-    async with bench.client() as client:
+    async with harness.client() as client:
         base = await submitted(client)
-        async with bench.runner(work):
+        async with harness.runner(work):
             await whole(client, base + "/status/stream")
         (event,) = await whole(client, base + "/status/stream?logs=true")
         assert event == (await client.get(base + "/status?logs=true")).json()
     assert event["error_type"] == "file_download_error" and event["logs"]
 
 
-async def test_cancelling_ends_the_stream(bench: Bench, served: httpx.AsyncClient) -> None:
+async def test_cancelling_ends_the_stream(harness: ApiHarness, served: httpx.AsyncClient) -> None:
     base = await submitted(served)
     async with served.stream("GET", base + "/status/stream") as reply:
         stream = events(reply.aiter_lines())
@@ -133,28 +133,30 @@ class Caller:
         return Request(scope, self.receive)
 
 
-async def test_silence_is_filled_with_comments_until_the_client_goes(bench: Bench) -> None:
+async def test_silence_is_filled_with_comments_until_the_client_goes(harness: ApiHarness) -> None:
     caller = Caller()
     request = caller.request()
-    job = await bench.store.insert(NewJob("a", {}))
-    stream = follow(bench.store, job, Addresses(request, None), False, request, look_s=0.001, ping_s=0.002)
+    job = await harness.store.insert(NewJob("a", {}))
+    stream = follow(harness.store, job, Addresses(request, None), False, request, look_s=0.001, ping_s=0.002)
     got = [await anext(stream) for _ in range(4)]
     assert got[0].startswith(b"data: {") and got[1:] == [PING] * 3
     caller.gone.set()
     assert [rest async for rest in stream if rest != PING] == []
 
 
-async def test_a_job_that_is_forgotten_ends_the_stream(bench: Bench) -> None:
+async def test_a_job_that_is_forgotten_ends_the_stream(harness: ApiHarness) -> None:
     request = Caller().request()
-    job = await bench.store.insert(NewJob("a", {}))
-    stream = follow(bench.store, job, Addresses(request, None), False, request, look_s=0.001)
+    job = await harness.store.insert(NewJob("a", {}))
+    stream = follow(harness.store, job, Addresses(request, None), False, request, look_s=0.001)
     assert (await anext(stream)).startswith(b"data: ")
-    await bench.store.request_cancel("a")
-    await bench.store.delete(["a"])
+    await harness.store.request_cancel("a")
+    await harness.store.delete(["a"])
     assert [rest async for rest in stream] == []
 
 
-async def test_a_client_that_hangs_up_leaves_nothing_behind(bench: Bench, served: httpx.AsyncClient) -> None:
+async def test_a_client_that_hangs_up_leaves_nothing_behind(
+    harness: ApiHarness, served: httpx.AsyncClient
+) -> None:
     base = await submitted(served)
     before = asyncio.all_tasks()
     async with served.stream("GET", base + "/status/stream") as reply:
@@ -163,4 +165,4 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(bench: Bench, served
     async with asyncio.timeout(10):
         while len(asyncio.all_tasks()) > len(before):  # noqa: ASYNC110 (tasks have no event)
             await asyncio.sleep(0.01)
-    assert not (await only_job(bench.store)).state.terminal
+    assert not (await only_job(harness.store)).state.terminal

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from serve_app.api.errors import parse_body, validate
+from serve_app.api.schema import VideoInput
 from serve_app.api.submission import Submission
 from serve_app.errors import BadRequest, DownloadFailed, to_wire
-from serve_app.jobs.store import NewJob, Priority
-from tests.api.desk import INPUT, PATH, SUBMIT, Bench
+from serve_app.jobs.model import NewJob, Priority
+from serve_app.parsing import parse_object, validated
+from tests.api.harness import INPUT, PATH, SUBMIT, ApiHarness
 
 FILES = "https://files.example"
 
@@ -27,13 +28,13 @@ def said(query: str = "", account: str | None = None, **headers: str) -> Submiss
 
 
 def job(submission: Submission, **fields: Any) -> NewJob:
-    sent = parse_body(json.dumps(INPUT | fields).encode())
-    return submission.job("id", sent, validate(sent))
+    sent = parse_object(json.dumps(INPUT | fields).encode())
+    return submission.job("id", sent, validated(VideoInput, sent))
 
 
 def test_nothing_said_is_the_default() -> None:
     new = job(said())
-    request = validate(INPUT).to_request().as_json()
+    request = validated(VideoInput, INPUT).to_request().as_json()
     assert new == NewJob("id", request, payload=INPUT)
 
 
@@ -153,15 +154,15 @@ def test_what_cannot_be_meant_is_refused(headers: dict[str, str], query: str, na
 
 
 @pytest.mark.parametrize("path", [PATH, SUBMIT])
-async def test_a_refusal_on_the_wire(bench: Bench, path: str) -> None:
-    async with bench.client() as client:
+async def test_a_refusal_on_the_wire(harness: ApiHarness, path: str) -> None:
+    async with harness.client() as client:
         for headers, query, name in WRONG:
             named = {key.replace("_", "-"): value for key, value in headers.items()}
             reply = await client.post(f"{path}?{query}", json=INPUT, headers=named)
             assert (reply.status_code, reply.json()["error_type"]) == (400, "bad_request")
             assert name in reply.json()["detail"] and reply.headers["x-fal-error-type"] == "bad_request"
             assert reply.headers["x-fal-request-id"]
-    assert await bench.store.recent(1) == []
+    assert await harness.store.recent(1) == []
 
 
 def test_the_payload_is_what_was_sent_without_the_video() -> None:
@@ -190,8 +191,12 @@ def test_no_payload_that_would_weigh_on_the_table() -> None:
 
 
 def test_the_payload_is_json_for_every_database() -> None:
-    sent = parse_body(b'{"video_url": "x", "huge": 1e999, "text": "\\u20ac"}')
-    assert said().job("id", sent, validate(sent)).payload == {"video_url": "x", "huge": None, "text": "€"}
+    sent = parse_object(b'{"video_url": "x", "huge": 1e999, "text": "\\u20ac"}')
+    assert said().job("id", sent, validated(VideoInput, sent)).payload == {
+        "video_url": "x",
+        "huge": None,
+        "text": "€",
+    }
 
 
 def test_a_refused_job_keeps_what_was_sent() -> None:

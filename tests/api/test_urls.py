@@ -8,10 +8,10 @@ import pytest
 from starlette.requests import Request
 
 from serve_app.api.urls import FileUrls
-from serve_app.storage.artifacts import Artifacts
-from serve_app.storage.links import FileLinks
-from serve_app.storage.signing import Signer
-from tests.api.desk import SIGNER
+from serve_app.artifacts.store import Artifacts
+from serve_app.files.links import FileLinks
+from serve_app.files.signing import Signer
+from tests.api.harness import SIGNER
 
 
 def asked(host: str, scheme: str = "http") -> Request:

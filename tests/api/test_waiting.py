@@ -7,26 +7,26 @@ import json
 
 import pytest
 
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim, JobState
-from serve_app.storage.artifacts import Artifacts
-from serve_app.storage.serving import HttpServer
-from tests.api.desk import INPUT, PATH, Bench, only_job, until
+from serve_app.artifacts.store import Artifacts
+from serve_app.files.http_server import HttpServer
+from serve_app.jobs.model import Claim, JobState
+from serve_app.jobs.sql.store import SqlJobStore
+from tests.api.harness import INPUT, PATH, ApiHarness, only_job, until
 
 
-async def test_a_job_cancelled_from_elsewhere(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_a_job_cancelled_from_elsewhere(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         waiting = asyncio.create_task(client.post(PATH, json=INPUT))
-        await bench.hints.woken.wait()
-        await bench.store.request_cancel((await only_job(bench.store)).id)
+        await harness.notifier.woken.wait()
+        await harness.store.request_cancel((await only_job(harness.store)).id)
         reply = await waiting
     assert reply.status_code == 499
     assert reply.json() == {"detail": "Request was cancelled", "error_type": "client_cancelled"}
 
 
 async def test_only_so_many_may_wait(store: SqlJobStore, artifacts: Artifacts) -> None:
-    bench = Bench(store, artifacts, max_waiting=2)
-    async with bench.client() as client:
+    harness = ApiHarness(store, artifacts, max_waiting=2)
+    async with harness.client() as client:
         waiting = [asyncio.create_task(client.post(PATH, json=INPUT)) for _ in range(2)]
 
         async def both_are_in() -> bool:
@@ -37,31 +37,31 @@ async def test_only_so_many_may_wait(store: SqlJobStore, artifacts: Artifacts) -
         assert reply.status_code == 429 and reply.json()["type"] == "concurrent_requests_limit"
         assert reply.headers["x-fal-needs-retry"] == "1"
         assert (await client.get("/health")).status_code == 200
-        async with bench.runner():
-            bench.hints.wake()
+        async with harness.runner():
+            harness.notifier.wake()
             assert [reply.status_code for reply in await asyncio.gather(*waiting)] == [200, 200]
             assert (await client.post(PATH, json=INPUT)).status_code == 200
     assert (await store.counts())[JobState.COMPLETED] == 3
 
 
-async def test_a_cancelled_handler_takes_its_job_along(bench: Bench) -> None:
+async def test_a_cancelled_handler_takes_its_job_along(harness: ApiHarness) -> None:
     """What Serve does when the client has gone, at any moment of the request."""
 
     async def cancelled() -> bool:
-        return (await only_job(bench.store)).state is JobState.CANCELLED
+        return (await only_job(harness.store)).state is JobState.CANCELLED
 
-    async with bench.client() as client:
+    async with harness.client() as client:
         waiting = asyncio.create_task(client.post(PATH, json=INPUT))
-        await bench.hints.woken.wait()
+        await harness.notifier.woken.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
     await until(cancelled)
-    assert bench.hints.cancelled == [(await only_job(bench.store)).id]
+    assert harness.notifier.cancelled == [(await only_job(harness.store)).id]
 
 
-async def test_cancelling_at_any_step_leaves_no_job_alive(bench: Bench) -> None:
-    async with bench.client() as client:
+async def test_cancelling_at_any_step_leaves_no_job_alive(harness: ApiHarness) -> None:
+    async with harness.client() as client:
         for turns in range(40):
             task = asyncio.create_task(client.post(PATH, json=INPUT))
             for _ in range(turns):
@@ -70,13 +70,13 @@ async def test_cancelling_at_any_step_leaves_no_job_alive(bench: Bench) -> None:
             await asyncio.gather(task, return_exceptions=True)
 
     async def none_alive() -> bool:
-        counts = await bench.store.counts()
+        counts = await harness.store.counts()
         return counts[JobState.QUEUED] == 0
 
     await until(none_alive)
 
 
-async def test_a_client_that_hangs_up(bench: Bench) -> None:
+async def test_a_client_that_hangs_up(harness: ApiHarness) -> None:
     """On a plain ASGI server, which does not cancel handlers: here the job runs already."""
     running = asyncio.Event()
 
@@ -87,11 +87,11 @@ async def test_a_client_that_hangs_up(bench: Bench) -> None:
         return await store.cleaned(claim.lease)
 
     async def cancelled() -> bool:
-        return (await only_job(bench.store)).state is JobState.CANCELLED
+        return (await only_job(harness.store)).state is JobState.CANCELLED
 
-    server = HttpServer(bench.app, "127.0.0.1", 0, drain_s=1)
+    server = HttpServer(harness.app, "127.0.0.1", 0, drain_s=1)
     await server.start()
-    async with bench.runner(work):
+    async with harness.runner(work):
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         body = json.dumps(INPUT).encode()
         writer.write(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from serve_app.birefnet.checkpoints import EMBEDDED_DIR, TRAIN_ONLY, load
 from serve_app.birefnet.variants import VARIANTS
 from serve_app.errors import CheckpointMismatch, CheckpointMissing
-from serve_app.protocols import Variant
+from serve_app.fal import Variant
 from tests.birefnet import reference
 
 PUBLISHED_CONFIG = {  # no architecture, remote code, and a model type that belongs to another network

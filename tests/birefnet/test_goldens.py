@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from serve_app.birefnet import deform, swin
+from serve_app.birefnet import deformable as deform
+from serve_app.birefnet import swin
 from serve_app.birefnet.configuration import BiRefNetConfig
 from serve_app.birefnet.modeling import BiRefNetForImageSegmentation, resize_to
 from tests.birefnet import reference

@@ -73,7 +73,7 @@ class Machine:
         self.config.write_text(yaml.safe_dump({"applications": [application]}))
 
     def pull(self) -> subprocess.CompletedProcess[str]:
-        return self._run("-m", "serve_app.cli", "pull", "--config", str(self.config))
+        return self._run("-m", "serve_app.cli.main", "pull", "--config", str(self.config))
 
     def load(self, mode: str = "", lock: bool = True) -> str:
         return self._run("-c", LOAD, NAME, str(self.lock) if lock else "", mode).stdout.strip()

@@ -68,7 +68,7 @@ def test_python_uploads_in_parts(python) -> None:
 
 
 def test_javascript_subscribes(javascript) -> None:
-    """By events, so that they are seen to pass the front door."""
+    """By events, so that they are seen to pass the reverse proxy."""
     facts = javascript("streaming")
     check_video(facts["result"]["data"]["video"], facts["file"], "queue.fal.run")
     assert facts["updates"][-1]["status"] == "COMPLETED"

@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx
 
-from serve_app.certs import CertFiles, make_certificates
-from serve_app.local import free_port
-from serve_app.vendor import VENDOR_NAMES
+from serve_app.fal import VENDOR_NAMES
+from serve_app.local.certs import CertFiles, make_certificates
+from serve_app.local.profile import free_port
 
 ROOT = Path(__file__).parents[2]
 ENDPOINT = "/fal-ai/birefnet/v2/video"
@@ -51,7 +51,7 @@ class Service:
         **environment: str,
     ) -> Service:
         """`names`: on one port, for the vendor's host names too."""
-        command = [sys.executable, "-m", "serve_app.cli", "up", "--config", str(config)]
+        command = [sys.executable, "-m", "serve_app.cli.main", "up", "--config", str(config)]
         command += ["--port", str(free_port()), "--data-dir", str(data_dir)]
         command += ["--names"] if names else ["--files-port", str(free_port())]
         certs = CertFiles(data_dir / "tls")

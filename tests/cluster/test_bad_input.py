@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local import free_port
+from serve_app.local.profile import free_port
 from tests.cluster.service import ENDPOINT, MediaServer, Service
 from tests.video.clips import X264, Clip, make
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.artifacts.s3 import S3Server, moto_fixture  # noqa: F401
 from tests.cluster.media import read
 from tests.cluster.service import ENDPOINT, MediaServer, Service
-from tests.storage.s3 import S3Server, moto_fixture  # noqa: F401
 from tests.video.clips import X264, Clip, make
 
 pytestmark = pytest.mark.cluster

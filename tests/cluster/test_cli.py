@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.local import free_port
+from serve_app.local.profile import free_port
 from tests.cluster.service import ENDPOINT, ROOT, MediaServer, Service, descendants, is_running
 from tests.video.clips import X264, Clip, make
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cluster
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", *arguments],
+        [sys.executable, "-m", "serve_app.cli.main", *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from serve_app.local import free_port
+from serve_app.local.profile import free_port
 from tests.cluster.service import ENDPOINT, JOB_S, ROOT, MediaServer, descendants
 from tests.video.clips import X264, Clip, make
 

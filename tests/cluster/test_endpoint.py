@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve_app.protocols import OutputType
+from serve_app.fal import OutputType
 from tests.cluster.media import Media, read
 from tests.cluster.service import MediaServer, Service
 from tests.video.clips import X264, Clip, make

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Job, JobState
+from serve_app.jobs.model import Job, JobState
+from serve_app.jobs.sql.store import SqlJobStore
 from tests.cluster.service import MediaServer, Service
 from tests.video.clips import X264, Clip, make
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from serve_app.jobs.sql import SqlJobStore
+from serve_app.jobs.sql.store import SqlJobStore
 
 
 @pytest_asyncio.fixture

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Table, select
 
 from serve_app.errors import DownloadFailed, to_wire
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import Claim, Job, JobState, JobStore, NewJob, Priority
+from serve_app.jobs.model import Claim, Job, JobState, NewJob, Priority
+from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.jobs.store import JobStore
 
 LEASE_S = 60.0
 OVER_S = -1.0  # a lease that is over as soon as it is given

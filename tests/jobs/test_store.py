@@ -6,12 +6,13 @@ import math
 
 import pytest
 
+from serve_app.database.tables import inputs
 from serve_app.errors import FeatureNotSupported, SetupError, StageError, to_wire
+from serve_app.fal import Variant
+from serve_app.jobs.model import CancelOutcome, JobState, NewJob, Priority, Progress
 from serve_app.jobs.request import JobRequest, JobResult
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.jobs.store import CancelOutcome, JobState, NewJob, Priority, Progress
-from serve_app.jobs.tables import inputs
-from serve_app.protocols import MediaFile, Variant
+from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.protocols import MediaFile
 from tests.jobs.steps import ERROR, LEASE_S, OVER_S, claim_one, finished, lines, look, started, stored, submit
 
 

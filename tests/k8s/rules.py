@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from serve_app.local import RAY_ENVIRONMENT
+from serve_app.local.service import RAY_ENVIRONMENT
 from tests.k8s.application import quantity
 from tests.k8s.manifests import Manifests, container, pod
 

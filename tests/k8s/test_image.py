@@ -11,7 +11,7 @@ import pytest
 import ray
 
 import serve_app
-from serve_app.local import RAY_ENVIRONMENT
+from serve_app.local.service import RAY_ENVIRONMENT
 from tests.k8s.manifests import Manifests, container
 from tests.k8s.render import K8S, OVERLAYS
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serve_app.protocols import Variant
+from serve_app.fal import Variant
 from tests.k8s.manifests import Manifests
 from tests.k8s.render import K8S
 

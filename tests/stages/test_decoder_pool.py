@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve_app.jobs.plan import ChunkLimits, plan_chunks
+from serve_app.artifacts.store import Artifacts
 from serve_app.protocols import CallLimits, Frames, Index, IndexBrief
+from serve_app.runner.plan import ChunkLimits, plan_chunks
 from serve_app.settings import Settings
 from serve_app.stages.decoder import Decoder
-from serve_app.storage.artifacts import Artifacts
 from tests.video.clips import X264, Clip, make
 
 LIMITS = CallLimits(60.0)
@@ -52,14 +52,14 @@ async def test_any_order_gives_the_same_frames(settings: Settings) -> None:
 async def test_the_end_of_a_source_closes_its_decoder(settings: Settings) -> None:
     decoder = Decoder.func_or_class(settings)
     await chunks_of(decoder)
-    assert decoder._pool._idle == []
+    assert decoder._decoders._idle == []
 
 
 async def test_idle_decoders_are_bounded(settings: Settings) -> None:
     decoder = Decoder.func_or_class(settings)
     await chunks_of(decoder, [0, 2, 0, 2, 0, 2, 0])
-    assert len(decoder._pool._idle) == 4
+    assert len(decoder._decoders._idle) == 4
     await chunks_of(decoder, [1])
-    assert len(decoder._pool._idle) == 4
-    decoder._pool.close_idle()
-    assert decoder._pool._idle == []
+    assert len(decoder._decoders._idle) == 4
+    decoder._decoders.close_idle()
+    assert decoder._decoders._idle == []

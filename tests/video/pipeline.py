@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from serve_app.jobs.plan import ChunkLimits, plan_chunks
+from serve_app.fal import OutputType, Quality, WriteMode
 from serve_app.protocols import (
     Cutout,
     EncodeSettings,
@@ -18,11 +18,9 @@ from serve_app.protocols import (
     IndexBrief,
     JoinRequest,
     MediaFile,
-    OutputType,
     Provenance,
-    Quality,
-    WriteMode,
 )
+from serve_app.runner.plan import ChunkLimits, plan_chunks
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, output_format

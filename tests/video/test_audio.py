@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serve_app.errors import UnsupportedVideo
-from serve_app.protocols import OutputType
+from serve_app.fal import OutputType
 from tests.video.clips import X264, Clip
 from tests.video.conftest import Clips
 from tests.video.pipeline import convert

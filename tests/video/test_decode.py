@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from serve_app.errors import JobCancelled, UnsupportedVideo
-from serve_app.jobs.plan import plan_chunks
 from serve_app.protocols import Chunk, Frames, IndexBrief
+from serve_app.runner.plan import plan_chunks
 from serve_app.video.decode import ChunkDecoder, linear
 from serve_app.video.probe import probe
 from tests.video.clips import CLIPS, Clip, number_of, picture

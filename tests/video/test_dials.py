@@ -10,7 +10,8 @@ from itertools import pairwise, product
 import pytest
 
 from benchmarks.dials import RATE, Field, cutout, measure
-from serve_app.protocols import EncodeSettings, OutputType, Quality, WriteMode
+from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.protocols import EncodeSettings
 from serve_app.video.formats import output_format
 
 

@@ -13,15 +13,8 @@ import pytest
 from av.error import FFmpegError
 
 from serve_app.errors import EncodingFailed, JobCancelled, StorageFull
-from serve_app.protocols import (
-    Cutout,
-    EncodeSettings,
-    Frames,
-    OutputType,
-    PixelLayout,
-    Quality,
-    WriteMode,
-)
+from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.protocols import Cutout, EncodeSettings, Frames, PixelLayout
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
 from serve_app.video.writer import whole_or_gone, writing_failed

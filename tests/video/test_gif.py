@@ -17,19 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.errors import EncodingFailed, JobCancelled
-from serve_app.protocols import (
-    Cutout,
-    EncodeSettings,
-    Frames,
-    JoinRequest,
-    MediaFile,
-    OutputType,
-    PixelLayout,
-    Quality,
-    WriteMode,
-)
+from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.protocols import Cutout, EncodeSettings, Frames, JoinRequest, MediaFile, PixelLayout
 from serve_app.video.encode import encode_piece
-from serve_app.video.gif import paced
+from serve_app.video.gif.writer import paced
 from serve_app.video.join import join_pieces
 from tests.video.clips import CLIPS
 from tests.video.conftest import Clips

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.errors import EncodingFailed, JobCancelled
-from serve_app.jobs.plan import plan_chunks
-from serve_app.protocols import IndexBrief, OutputType, PixelLayout
+from serve_app.fal import OutputType
+from serve_app.protocols import IndexBrief, PixelLayout
+from serve_app.runner.plan import plan_chunks
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout

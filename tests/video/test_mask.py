@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from serve_app.protocols import OutputType, PixelLayout, Quality
+from serve_app.fal import OutputType, Quality
+from serve_app.protocols import PixelLayout
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout
 from serve_app.video.planes import view

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.video.paint import Painter
-from serve_app.video.palette import BINS, Histogram, bins_of, make_palette, middles, nearest
+from serve_app.video.gif.paint import Painter
+from serve_app.video.gif.palette import BINS, Histogram, bins_of, make_palette, middles, nearest
 
 PLAIN = {"dither": "0", "slack": "0"}
 

@@ -1,4 +1,4 @@
-"""A post office: a job table of each kind, and whatever couriers a test starts over it."""
+"""A post harness: a job table of each kind, and whatever dispatchers a test starts over it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from serve_app.jobs.sql import SqlJobStore
-from serve_app.storage.artifacts import Artifacts
-from serve_app.webhooks.keys import KeyFile
-from tests.webhooks.office import Office
+from serve_app.artifacts.store import Artifacts
+from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.webhooks.signing_keys import KeyFile
+from tests.webhooks.harness import WebhookHarness
 
 
 @pytest_asyncio.fixture
-async def office(database_url: str, tmp_path: Path) -> AsyncIterator[Office]:
+async def harness(database_url: str, tmp_path: Path) -> AsyncIterator[WebhookHarness]:
     store = SqlJobStore(database_url)
     await store.open()
-    office = Office(
+    harness = WebhookHarness(
         database_url, store, Artifacts(tmp_path / "artifacts"), KeyFile(tmp_path / "data" / "keys.json")
     )
-    yield office
-    await office.close()
+    yield harness
+    await harness.close()
     await store.close()

@@ -1,0 +1,178 @@
+"""The queue: submit a job, ask how it is, take its result, cancel it.
+
+`submit` is at the model's path; the rest is below the application's path, which is the model's without its last
+segments, and below the whole one, as the vendor's OpenAPI lists it.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from serve_app.api.bodies import beside, read_body
+from serve_app.api.openapi import LOGS, REQUEST_ID, body_of, error_replies, events_of, response
+from serve_app.api.queue_schema import CancelAccepted, CancelTooLate, QueueReceipt, QueueStatus
+from serve_app.api.results import answer, gone
+from serve_app.api.schema import VideoInput, VideoOutput, check_supported
+from serve_app.api.services import Services
+from serve_app.api.status import Addresses, describe, find, position_of, receipt, wants_logs
+from serve_app.api.stream import EVENTS, HEADERS, follow
+from serve_app.api.submission import PARAMETERS, Submission, enter
+from serve_app.errors import ServiceError, to_wire
+from serve_app.fal import APP, ENDPOINT, QUEUE
+from serve_app.jobs.model import CancelOutcome, NewJob
+from serve_app.parsing import InvalidInput, parse_object, validated
+
+STILL_RUNNING = {"detail": "Request is still in progress"}
+
+
+class Queue:
+    """The queue's routes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._store = services.store
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix=QUEUE, tags=["queue"])
+        router.add_api_route(
+            ENDPOINT,
+            self.submit,
+            methods=["POST"],
+            operation_id="queue_submit",
+            summary="Take a job, to be asked about later",
+            responses={200: response(QueueReceipt, "Taken."), **error_replies(400, 422, 429)},
+            openapi_extra=body_of(VideoInput, *PARAMETERS),
+        )
+        for path, suffix in ((APP, ""), (ENDPOINT, "_full_id")):
+            self._add_request_routes(router, path + "/requests/{request_id}", suffix)
+        return router
+
+    def _add_request_routes(self, router: APIRouter, path: str, suffix: str) -> None:
+        named = {"parameters": [REQUEST_ID]}
+        logged = {"parameters": [REQUEST_ID, LOGS]}
+        router.add_api_route(
+            path + "/status",
+            self.status,
+            methods=["GET"],
+            operation_id="queue_status" + suffix,
+            summary="Where a job stands",
+            responses={
+                200: response(QueueStatus, "Over."),
+                202: response(QueueStatus, "Not over."),
+                **error_replies(404),
+            },
+            openapi_extra=logged,
+        )
+        router.add_api_route(
+            path + "/status/stream",
+            self.stream,
+            methods=["GET"],
+            operation_id="queue_status_stream" + suffix,
+            summary="Where a job stands, at each change",
+            response_class=StreamingResponse,
+            responses={
+                200: {
+                    "content": {EVENTS: {"itemSchema": events_of(QueueStatus)}},
+                    "description": "Status objects as server-sent events.",
+                },
+                **error_replies(404),
+            },
+            openapi_extra=logged,
+        )
+        for tail, name in (("", "queue_result"), ("/response", "queue_response")):
+            router.add_api_route(
+                path + tail,
+                self.result,
+                methods=["GET"],
+                operation_id=name + suffix,
+                summary="What a job made",
+                responses={
+                    200: response(VideoOutput, "The output."),
+                    **error_replies(400, 404, 422, 499, 503, 504),
+                },
+                openapi_extra=named,
+            )
+        router.add_api_route(
+            path + "/cancel",
+            self.cancel,
+            methods=["PUT"],
+            operation_id="queue_cancel" + suffix,
+            summary="End a job",
+            status_code=202,
+            responses={
+                202: response(CancelAccepted, "Cancelled."),
+                **error_replies(404),
+                400: response(CancelTooLate, "It was over before."),
+            },
+            openapi_extra=named,
+        )
+
+    async def submit(self, request: Request) -> Response:
+        """Cut the subject out of every frame of the video at `video_url`, later.
+
+        An input that is not valid is taken too; its result says what is wrong with it.
+        """
+        submission = Submission.of(request, self._services.urls.base(request))
+        body = await read_body(request, self._services.max_body_bytes)
+        await submission.admit(self._store)
+        new = await beside(body, self._new_job, submission, request.state.request_id, body)
+        job = await enter(self._store, new)
+        request.state.request_id = job.id
+        if not job.state.terminal:
+            self._services.notifier.wake()
+        position = await position_of(self._store, job)
+        return JSONResponse(receipt(job, self._addresses(request), position or 0))
+
+    async def status(self, request: Request) -> Response:
+        """Its state, the place in the queue, and the whole log so far when asked for."""
+        job = await find(self._store, request)
+        if job is None:
+            return gone()
+        lines = await self._store.events(job.id) if wants_logs(request) else None
+        position = await position_of(self._store, job)
+        status = describe(job, self._addresses(request), position, lines)
+        return JSONResponse(status, 200 if job.state.terminal else 202)
+
+    async def stream(self, request: Request) -> Response:
+        """The first event comes at once, the last when the job is over."""
+        job = await find(self._store, request)
+        if job is None:
+            return gone()
+        events = follow(self._store, job, self._addresses(request), wants_logs(request), request)
+        return StreamingResponse(events, headers=HEADERS, media_type=EVENTS)
+
+    async def result(self, request: Request) -> Response:
+        """The output, or the error that the job ended with."""
+        job = await find(self._store, request)
+        if job is None:
+            return gone()
+        if not job.state.terminal:
+            return JSONResponse(STILL_RUNNING, 400)
+        return await answer(self._services, job, request)
+
+    async def cancel(self, request: Request) -> Response:
+        """The job is over at once; whoever works on it stops soon after."""
+        job = await find(self._store, request)
+        outcome = await self._store.request_cancel(job.id) if job else CancelOutcome.UNKNOWN
+        if job is None or outcome is CancelOutcome.UNKNOWN:
+            return gone()
+        if outcome is CancelOutcome.ALREADY_TERMINAL:
+            return JSONResponse({"status": "ALREADY_COMPLETED"}, 400)
+        self._services.notifier.cancel(job.id)
+        return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
+
+    def _new_job(self, submission: Submission, job_id: str, body: bytes) -> NewJob:
+        sent = None
+        try:
+            sent = parse_object(body)
+            video = validated(VideoInput, sent)
+            check_supported(video)
+        except InvalidInput as error:
+            return submission.refused(job_id, sent, body, error.wire)
+        except ServiceError as error:
+            return submission.refused(job_id, sent, body, to_wire(error))
+        return submission.job(job_id, sent, video)
+
+    def _addresses(self, request: Request) -> Addresses:
+        return Addresses(request, self._services.public_url)

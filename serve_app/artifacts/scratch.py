@@ -1,0 +1,58 @@
+"""Directories for unfinished files that do not outlive their process, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class ScratchSpace:
+    """Directories below `root`, each locked by its owner. What dead processes of the node left is swept away."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._sweep()
+
+    @contextmanager
+    def directory(self) -> Iterator[Path]:
+        """A new directory, gone after the block."""
+        with self._alone():  # or a sweeper could come between the making and the locking
+            path = Path(tempfile.mkdtemp(dir=self._root))
+            lock = os.open(path, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+    def _sweep(self) -> None:
+        with self._alone():
+            for path in self._root.iterdir():
+                try:
+                    lock = os.open(path, os.O_RDONLY)
+                except FileNotFoundError:  # its owner has just finished
+                    continue
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                else:
+                    shutil.rmtree(path, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._root.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._root, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)

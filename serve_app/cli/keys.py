@@ -1,0 +1,132 @@
+"""`birefnet-serve keys`: make, list and revoke API keys, and rotate the keys of webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serve_app.errors import SetupError
+from serve_app.local.profile import Profile
+from serve_app.settings import Settings
+
+if TYPE_CHECKING:
+    from serve_app.accounts.keys import KeyTable
+
+keys_app = typer.Typer(
+    no_args_is_help=True, help="API keys of clients, and the keys that webhooks are signed with."
+)
+errors = Console(stderr=True, markup=False, highlight=False)
+
+Config = Annotated[Path, typer.Option(help="Profile: a Serve config such as config/local.yaml.")]
+DataDir = Annotated[Path | None, typer.Option(help="Job table and artifacts (default: the profile's).")]
+Result = TypeVar("Result")
+DEFAULT = Path("config/local.yaml")
+
+
+@keys_app.command()
+def create(
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    account: Annotated[
+        str | None, typer.Option(help="An account that has a key; without it the key gets a new one.")
+    ] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="May do what concerns all accounts.")] = False,
+    config: Config = DEFAULT,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a key and print it. It is shown this once: only a hash of it is kept."""
+    made = _with_table(config, data_dir, lambda table: table.create(name, account, admin))
+    errors.print(f"a key of account {made.key.account}; clients take it as FAL_KEY:", soft_wrap=True)
+    print(made.text)
+
+
+@keys_app.command("list")
+def list_keys(config: Config = DEFAULT, data_dir: DataDir = None) -> None:
+    """Show all keys, without their secrets."""
+    table = Table("id", "account", "name", "made", "revoked", "admin", box=None, pad_edge=False)
+    for key in _with_table(config, data_dir, lambda keys: keys.all()):
+        revoked = _day(key.revoked_at) if key.revoked_at is not None else ""
+        table.add_row(
+            key.id, key.account, key.name, _day(key.created_at), revoked, "yes" if key.admin else ""
+        )
+    # Whole ids, however narrow the terminal is: they are there to be copied.
+    Console(width=200, markup=False, highlight=False).print(table)
+
+
+@keys_app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The part of the key before the colon.")],
+    config: Config = DEFAULT,
+    data_dir: DataDir = None,
+) -> None:
+    """End a key, for good. Services notice within the seconds of `auth.cache_s`."""
+    if not _with_table(config, data_dir, lambda table: table.revoke(key_id)):
+        errors.print(f"there is no valid key {key_id}: see `birefnet-serve keys list`", soft_wrap=True)
+        raise typer.Exit(1)
+    errors.print(f"revoked {key_id}", soft_wrap=True)
+
+
+@keys_app.command("rotate-webhook")
+def rotate_webhook(
+    at_once: Annotated[
+        bool,
+        typer.Option(
+            "--now",
+            help="Sign with the new key at once. Receivers that cache the published keys refuse it for up to a day.",
+        ),
+    ] = False,
+    config: Config = DEFAULT,
+    data_dir: DataDir = None,
+) -> None:
+    """Publish a new key for webhooks. It signs after a day, when all receivers know it; the old ones stay published."""
+    from serve_app.webhooks.signing_keys import CACHED_S, KeyFile
+
+    with _told():
+        settings = _settings(config, data_dir)
+        key = KeyFile(settings.webhook_key_file).rotate(0.0 if at_once else CACHED_S)
+    errors.print(f"{key.public['kid']} signs from {_moment(key.signs_from)} on", soft_wrap=True)
+
+
+def _with_table(config: Path, data_dir: Path | None, work: Callable[[KeyTable], Awaitable[Result]]) -> Result:
+    from serve_app.accounts.keys import KeyTable
+
+    async def run(url: str) -> Result:
+        table = KeyTable(url)
+        try:
+            await table.open()
+            return await work(table)
+        finally:
+            await table.close()
+
+    with _told():
+        return asyncio.run(run(_settings(config, data_dir).database_url))
+
+
+def _settings(config: Path, data_dir: Path | None) -> Settings:
+    overrides = {"data_dir": data_dir.absolute()} if data_dir else {}
+    return Profile.load(config, None, **overrides).settings
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What cannot be done as things are set up is told in one line, exit status 2."""
+    try:
+        yield
+    except SetupError as error:
+        errors.print(str(error), soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def _day(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,12 @@
+"""What Alembic runs: `serve_app.database.migrate` hands over a connection in a transaction of its own."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from serve_app.database.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True
+)
+context.run_migrations()

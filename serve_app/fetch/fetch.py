@@ -1,0 +1,171 @@
+"""Fetching a source: an http(s) URL or a data URI becomes a file, or a `DownloadFailed` that says why."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx
+
+from serve_app.errors import DownloadFailed, FileTooLarge, StorageFull
+from serve_app.fetch import data_uri as datauri
+from serve_app.fetch.address_guard import GuardedBackend, GuardedTransport, anywhere, is_public
+
+MAX_REDIRECTS = 10
+FLUSH_BYTES = 1 << 20
+HEADERS = {
+    "User-Agent": "birefnet-serve",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",  # videos do not compress; sizes are those of the file
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """What a source may cost. `allow_private`: whether hosts outside the public internet may be read."""
+
+    max_bytes: int = 20 << 30
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    total_s: float = 3600.0
+    allow_private: bool = False
+
+
+async def fetch(url: str, out: Path, limits: FetchLimits, backend: GuardedBackend | None = None) -> int:
+    """Write what `url` names to `out` and return its size in bytes.
+
+    Raises `DownloadFailed`, `FileTooLarge` or `StorageFull`; on any failure, cancellation included, `out` is
+    removed. `backend` decides where connections may go; by default `limits.allow_private` does. Proxies named
+    in the environment are not used: behind one, the address really connected to could not be checked.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme not in ("http", "https", "data"):
+        raise DownloadFailed("video_url must be an http:// or https:// URL or a data: URI.")
+    with _target(out) as file:
+        if scheme == "data":
+            return await _unpack(url, file, limits)
+        backend = backend or GuardedBackend(anywhere if limits.allow_private else is_public)
+        return await _download(url, file, limits, backend)
+
+
+@contextmanager
+def _target(out: Path) -> Iterator[BinaryIO]:
+    """The file to write, which outlives the block only when the block succeeds."""
+    try:
+        with out.open("wb") as file:
+            yield file
+    except BaseException as error:
+        out.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("no space left to store the video: free space in the data directory") from error
+        raise
+
+
+async def _unpack(uri: str, file: BinaryIO, limits: FetchLimits) -> int:
+    data = await asyncio.to_thread(datauri.decode, uri)
+    if len(data) > limits.max_bytes:
+        raise _too_large(limits)
+    await asyncio.to_thread(file.write, data)
+    return len(data)
+
+
+async def _download(url: str, file: BinaryIO, limits: FetchLimits, backend: GuardedBackend) -> int:
+    _check(url)
+    try:
+        async with asyncio.timeout(limits.total_s), _answer(url, limits, backend) as response:
+            return await _save(response, file, limits)
+    except TimeoutError as error:
+        raise _failed(
+            f"it took longer than {limits.total_s:g} s", "use a faster host or a smaller file"
+        ) from error
+    except httpx.ConnectTimeout as error:
+        raise _failed(f"no connection within {limits.connect_s:g} s", "check the host and port") from error
+    except httpx.TimeoutException as error:
+        raise _failed(f"the server sent nothing for {limits.read_s:g} s", "try again") from error
+    except httpx.TooManyRedirects as error:
+        raise _failed(f"more than {MAX_REDIRECTS} redirects", "use the final URL") from error
+    except httpx.ConnectError as error:
+        raise _failed(f"no connection ({_reason(error)})", "check the host and port") from error
+    except httpx.UnsupportedProtocol as error:
+        raise _failed(
+            "a redirect leads to something other than http or https", "use the final URL"
+        ) from error
+    except httpx.HTTPError as error:
+        raise _failed(f"the transfer broke off ({_reason(error)})", "try again") from error
+
+
+def _check(url: str) -> None:
+    try:
+        if not httpx.URL(url).host:
+            raise httpx.InvalidURL("it names no host")
+    except (httpx.InvalidURL, ValueError) as error:  # ValueError: what no encoding can hold
+        raise _failed(f"the URL is not valid ({error})", "check video_url") from error
+
+
+@asynccontextmanager
+async def _answer(url: str, limits: FetchLimits, backend: GuardedBackend) -> AsyncIterator[httpx.Response]:
+    timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s)
+    async with (
+        httpx.AsyncClient(
+            transport=GuardedTransport(backend, _tls()),
+            timeout=timeout,
+            follow_redirects=True,
+            max_redirects=MAX_REDIRECTS,
+            headers=HEADERS,
+            trust_env=False,
+        ) as client,
+        client.stream("GET", url) as response,
+    ):
+        if response.status_code != httpx.codes.OK:
+            phrase = f"{response.status_code} {response.reason_phrase}".strip()
+            raise _failed(f"the server answered {phrase}", "video_url must be readable without credentials")
+        yield response
+
+
+async def _save(response: httpx.Response, file: BinaryIO, limits: FetchLimits) -> int:
+    """Stream to disk. A body shorter than its Content-Length is an error of the HTTP parser already."""
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > limits.max_bytes:
+        raise _too_large(limits)
+    total = 0
+    async for block in response.aiter_bytes(FLUSH_BYTES):
+        total += len(block)
+        if total > limits.max_bytes:
+            raise _too_large(limits)
+        await asyncio.to_thread(file.write, block)
+    return total
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The certificates are read once: it takes longer than a request."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _too_large(limits: FetchLimits) -> FileTooLarge:
+    return FileTooLarge(
+        f"The video is larger than the limit of {limits.max_bytes} bytes. Use a smaller file.",
+        context={"max_size": limits.max_bytes},
+    )
+
+
+def _failed(what: str, remedy: str) -> DownloadFailed:
+    return DownloadFailed(f"Could not download the video: {what}; {remedy}.")
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause: the parser's or the system's words, not those of the layers above it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        error, cause = cause, cause.__cause__ or cause.__context__
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -1,0 +1,157 @@
+"""The file server: downloads of outputs and uploads for players and browsers, and the way in for uploads.
+
+`GET /files/{signature}/{name}` serves artifacts below `outputs/` and `uploads/`, straight from disk with ranges, to
+whoever has the signed URL; there is nothing to list. From a bucket the bytes come by a signed URL of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.artifacts.names import check_name, is_output
+from serve_app.artifacts.store import Artifacts
+from serve_app.files.signing import Signer
+from serve_app.files.upload_names import UPLOADS, content_type
+from serve_app.files.upload_routes import REFUSALS, UploadRoutes, upload_error
+from serve_app.files.uploads import UploadLimits, Uploads
+
+REDIRECT_S = 3600.0  # how long a bucket's URL is good that somebody was sent to
+
+CORS = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"accept-ranges, content-length, content-range, etag, last-modified"),
+    (b"timing-allow-origin", b"*"),
+    (b"x-content-type-options", b"nosniff"),
+]
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, OPTIONS",
+    "Access-Control-Allow-Headers": "accept, authorization, content-type, range, if-range, if-none-match, "
+    "if-modified-since, cache-control, x-fal-file-name, x-fal-object-lifecycle, "
+    "x-fal-object-lifecycle-preference",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+def make_files_app(
+    artifacts: Artifacts,
+    signer: Signer,
+    limits: UploadLimits | None = None,
+    public_url: str | None = None,
+) -> Starlette:
+    """The ASGI application over an artifact store. `public_url`: itself as clients see it, when that is not the host
+    they asked.
+    """
+    limits = limits or UploadLimits()
+    uploads = UploadRoutes(Uploads(artifacts, limits), signer, limits, public_url)
+    app = Starlette(
+        routes=[*uploads.routes(), Route("/files/{signature}/{name:path}", Downloads(artifacts, signer).get)],
+        middleware=[Middleware(_CrossOrigin)],
+        exception_handlers={HTTPException: _error, **dict.fromkeys(REFUSALS, upload_error)},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class Downloads:
+    """The handler for files."""
+
+    def __init__(self, artifacts: Artifacts, signer: Signer) -> None:
+        self._artifacts = artifacts
+        self._signer = signer
+
+    async def get(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if not (_is_public(name) and self._signer.verifies(name, request.path_params["signature"])):
+            raise HTTPException(404)
+        if not self._artifacts.is_local:
+            return await asyncio.to_thread(self._elsewhere, name, request.method)
+        found = await asyncio.to_thread(self._find, name)
+        if found is None:
+            raise HTTPException(404)
+        path, status = found
+        response = _Download(path, media_type=content_type(name), stat_result=status)
+        if _unchanged(request.headers, response):
+            keep = {name: response.headers[name] for name in ("etag", "last-modified")}
+            return Response(status_code=304, headers=keep)
+        return response
+
+    def _find(self, name: str) -> tuple[Path, os.stat_result] | None:
+        try:
+            with self._artifacts.local_path(name) as path:
+                status = path.lstat()
+        except OSError:
+            return None
+        return (path, status) if stat.S_ISREG(status.st_mode) else None
+
+    def _elsewhere(self, name: str, method: str) -> Response:
+        """Where the bucket has it. A signed URL is good for one method, so HEAD is answered here."""
+        if method == "HEAD":
+            try:
+                size = self._artifacts.size(name)
+            except FileNotFoundError as error:
+                raise HTTPException(404) from error
+            headers = {"Content-Length": str(size), "Accept-Ranges": "bytes"}
+            return Response(headers=headers, media_type=content_type(name))
+        url = self._artifacts.signed_url(name, REDIRECT_S)
+        assert url is not None  # only a directory has none
+        return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
+
+
+class _Download(FileResponse):
+    chunk_size = 256 * 1024  # what one reader holds in memory; the server waits for slow ones
+
+
+class _CrossOrigin:
+    """Lets pages of any origin play, read and upload files: answers preflights, and adds headers, to errors too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *CORS]
+            await send(message)
+
+        preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
+        app = Response(status_code=204, headers=PREFLIGHT) if preflight else self.app
+        await app(scope, receive, send_with_headers)
+
+
+def _is_public(name: str) -> bool:
+    """Whether artifacts of this name are for clients. Others are never signed; this is the second lock."""
+    try:
+        return is_output(check_name(name)) or name.startswith(UPLOADS)
+    except ValueError:
+        return False
+
+
+def _unchanged(headers: Headers, response: FileResponse) -> bool:
+    """Whether the client's copy is current (RFC 9110: If-None-Match decides alone when it is there)."""
+    if (tags := headers.get("if-none-match")) is not None:
+        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
+        return "*" in known or response.headers["etag"] in known
+    try:
+        since = parsedate_to_datetime(headers["if-modified-since"])
+        return parsedate_to_datetime(response.headers["last-modified"]) <= since
+    except (KeyError, ValueError, TypeError):
+        return False
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = f"Path {request.url.path} not found" if error.status_code == 404 else error.detail
+    return JSONResponse({"detail": detail}, error.status_code, headers=error.headers)

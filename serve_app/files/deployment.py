@@ -1,0 +1,46 @@
+"""The Serve deployment around the file server: Serve supervises it, no byte of a file goes through Serve."""
+
+from __future__ import annotations
+
+from ray import serve
+
+from serve_app.artifacts.store import Artifacts
+from serve_app.files.app import make_files_app
+from serve_app.files.http_server import HttpServer
+from serve_app.files.reverse_proxy import ReverseProxy
+from serve_app.files.signing import Signer
+from serve_app.files.uploads import UploadLimits
+from serve_app.settings import Settings
+
+
+@serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_timeout_s=20.0)
+class FileServer:
+    """Serves outputs and takes uploads on a port of its own, in the replica's event loop. With `files.upstream` it is
+    the reverse proxy for everything else as well.
+    """
+
+    # Serve awaits an async constructor; Python's typing does not know of such a thing.
+    async def __init__(self, settings: Settings, drain_s: float = 10.0) -> None:  # type: ignore[misc]
+        artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+        signer = Signer.load(settings.secret_text, settings.data_dir)
+        limits = UploadLimits(**settings.uploads.model_dump())
+        files = settings.files
+        app = make_files_app(artifacts, signer, limits, files.public_url)
+        self._proxy = ReverseProxy(app, settings.files.upstream) if settings.files.upstream else None
+        self._server = HttpServer(self._proxy or app, files.host, files.port, settings.tls, drain_s)
+        await self._server.start()
+
+    async def port(self) -> int:
+        """The port that it listens on, for when 0 was asked for."""
+        return self._server.port
+
+    async def check_health(self) -> None:
+        """Fails when the server has ended, so that Serve starts a new replica."""
+        self._server.check()
+
+    async def __del__(self) -> None:
+        """Serve awaits this before it ends the replica."""
+        if hasattr(self, "_server"):
+            await self._server.stop()
+            if self._proxy is not None:
+                await self._proxy.close()

@@ -1,0 +1,179 @@
+"""How uploads come by HTTP, as the vendor's clients send them.
+
+    POST /files/upload                          Bearer    a whole file                     -> access_url
+    POST /files/upload/multipart                Bearer    begin one in parts               -> access_url, uploadId
+    PUT  {access_url}/multipart/{uploadId}/{n}  Bearer    a part                           -> ETag
+    POST {access_url}/multipart/{uploadId}/complete
+    PUT  /files/upload?token=                   token     a whole file, announced before
+    PUT  /files/upload/multipart/{n}?token=     token     a part of one, announced before  -> partNumber, etag
+    POST /files/upload/multipart/complete?token=
+
+Bearer tokens and the tokens in queries come from the REST routes of the API. Every reply has a JSON body: an empty one
+with a JSON content type breaks the JavaScript client.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serve_app.errors import ServiceError, to_wire
+from serve_app.files.signing import Purpose, Signer, TokenRejected
+from serve_app.files.upload_names import expiry, lifetime_in, new_upload
+from serve_app.files.uploads import PARTS_S, Body, Grant, UploadLimits, UploadRefused, Uploads, parts_token
+from serve_app.parsing import InvalidInput, parse_json, validated
+
+REFUSALS = (UploadRefused, TokenRejected, ServiceError, InvalidInput, ClientDisconnect)
+LARGEST_LIST = 4 << 20  # bytes of JSON that name the parts; 10,000 of them take 1 MB
+
+
+class Part(BaseModel):
+    """A part as the client names it at the end."""
+
+    partNumber: int
+    etag: str
+
+
+class Completion(BaseModel):
+    """All parts, in any order."""
+
+    parts: list[Part]
+
+
+class UploadRoutes:
+    """The handlers. `public_url`: the file server as clients see it, when that is not the host they asked."""
+
+    def __init__(
+        self, uploads: Uploads, signer: Signer, limits: UploadLimits, public_url: str | None
+    ) -> None:
+        self._uploads = uploads
+        self._signer = signer
+        self._limits = limits
+        self._public_url = public_url
+
+    def routes(self) -> list[Route]:
+        parts = "/files/{signature}/{name:path}/multipart/{upload}"
+        return [
+            Route("/files/upload", self.post, methods=["POST"]),
+            Route("/files/upload", self.put, methods=["PUT"]),
+            Route("/files/upload/multipart", self.begin, methods=["POST"]),
+            Route("/files/upload/multipart/complete", self.complete_announced, methods=["POST"]),
+            Route("/files/upload/multipart/{number}", self.put_announced_part, methods=["PUT"]),
+            Route(parts + "/complete", self.complete, methods=["POST"]),
+            Route(parts + "/{number}", self.put_part, methods=["PUT"]),
+        ]
+
+    async def post(self, request: Request) -> Response:
+        self._account(request)
+        name = await self._uploads.add(
+            request.headers.get("x-fal-file-name"),
+            request.headers.get("content-type"),
+            self._lifetime(request),
+            _body(request),
+        )
+        return JSONResponse({"access_url": self._url(name, request)})
+
+    async def begin(self, request: Request) -> Response:
+        account = self._account(request)
+        name = new_upload(
+            request.headers.get("x-fal-file-name"),
+            request.headers.get("content-type"),
+            expiry(self._lifetime(request), at_least_s=PARTS_S),
+        )
+        token = parts_token(self._signer, name, account)
+        return JSONResponse({"access_url": self._url(name, request), "uploadId": token})
+
+    async def put_part(self, request: Request) -> Response:
+        return await self._part(self._begun(request), request)
+
+    async def complete(self, request: Request) -> Response:
+        return await self._complete(self._begun(request), request)
+
+    async def put(self, request: Request) -> Response:
+        grant = self._announced(request, Purpose.PUT)
+        await self._uploads.put(grant, _body(request))
+        return JSONResponse({"access_url": self._url(grant.name, request)})
+
+    async def put_announced_part(self, request: Request) -> Response:
+        return await self._part(self._announced(request, Purpose.PARTS), request)
+
+    async def complete_announced(self, request: Request) -> Response:
+        return await self._complete(self._announced(request, Purpose.PARTS), request)
+
+    async def _part(self, grant: Grant, request: Request) -> Response:
+        text = request.path_params["number"]
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise HTTPException(404)
+        etag = await self._uploads.put_part(grant, int(text), _body(request))
+        quoted = f'"{etag}"'
+        return JSONResponse({"partNumber": int(text), "etag": quoted}, headers={"ETag": quoted})
+
+    async def _complete(self, grant: Grant, request: Request) -> Response:
+        parts = (await _completion(request)).parts
+        etags = {part.partNumber: part.etag for part in parts}
+        if len(etags) != len(parts):
+            raise UploadRefused(400, "invalid_part", "Name each part once.")
+        await self._uploads.complete(grant, etags)
+        return JSONResponse({"access_url": self._url(grant.name, request)})
+
+    def _account(self, request: Request) -> str | None:
+        """Whose bearer token it is; `TokenRejected` without one."""
+        scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
+        if scheme.lower() != "bearer":
+            raise TokenRejected("Uploads need `Authorization: Bearer` with a token of /storage/auth/token.")
+        account: str | None = self._signer.claims(Purpose.UPLOADS, token.strip())["account"]
+        return account
+
+    def _begun(self, request: Request) -> Grant:
+        """The upload in parts that the path names, which must be the caller's."""
+        account = self._account(request)
+        name = request.path_params["name"]
+        grant = Grant.read(self._signer, Purpose.PARTS, request.path_params["upload"])
+        signed = self._signer.verifies(name, request.path_params["signature"])
+        if not signed or (grant.name, grant.account) != (name, account):
+            raise HTTPException(404)
+        return grant
+
+    def _announced(self, request: Request, purpose: Purpose) -> Grant:
+        """What the token in the query allows. Any Authorization header is beside the point."""
+        return Grant.read(self._signer, purpose, request.query_params.get("token", ""))
+
+    def _lifetime(self, request: Request) -> float | None:
+        return lifetime_in(request.headers, self._limits.lifetime_s)
+
+    def _url(self, name: str, request: Request) -> str:
+        base = self._public_url or str(request.base_url)
+        return base.rstrip("/") + self._signer.file_path(name)
+
+
+async def upload_error(request: Request, error: Exception) -> Response:
+    """The reply to what the handlers above raise: `REFUSALS`."""
+    if isinstance(error, InvalidInput):
+        return JSONResponse(error.wire.body, error.wire.status)
+    if isinstance(error, ServiceError):
+        wire = to_wire(error)
+        return JSONResponse(wire.body, wire.status, wire.headers)
+    if isinstance(error, TokenRejected):
+        return JSONResponse({"detail": str(error)}, 401, {"WWW-Authenticate": "Bearer"})
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=499)  # nobody reads it
+    assert isinstance(error, UploadRefused)
+    body = {"detail": error.message, "error_type": error.kind}
+    return JSONResponse(body, error.status, {"X-Fal-Error-Type": error.kind})
+
+
+def _body(request: Request) -> Body:
+    length = request.headers.get("content-length")
+    return Body(request.stream(), int(length) if length is not None else None)
+
+
+async def _completion(request: Request) -> Completion:
+    text = bytearray()
+    async for chunk in request.stream():
+        text += chunk
+        if len(text) > LARGEST_LIST:
+            raise UploadRefused(413, "request_too_large", "The list of parts is too long.")
+    return validated(Completion, parse_json(bytes(text)))

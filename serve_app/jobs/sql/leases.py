@@ -1,0 +1,150 @@
+"""The part of the job table that runners use: claims, and writes under a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from serve_app.database.engine import Database, unbroken
+from serve_app.database.tables import inputs, jobs, now, pieces
+from serve_app.errors import WireError
+from serve_app.jobs.model import Claim, Heartbeat, JobState, Json, Lease, Progress
+from serve_app.jobs.sql.rows import job_columns, to_job
+from serve_app.jobs.sql.transitions import end, log
+
+_FREE = {"owner": None, "expires_at": None}
+
+
+class LeaseQueries:
+    """See `JobStore` for what each method promises."""
+
+    _database: Database
+
+    @unbroken
+    async def claim(self, owner: str, lease_s: float, limit: int) -> list[Claim]:
+        # A start deadline is over once a runner had the job, even if it gave it back.
+        in_time = or_(jobs.c.start_by.is_(None), jobs.c.token > 0, jobs.c.start_by > now())
+        free = or_(
+            and_(jobs.c.state == JobState.QUEUED.value, in_time),
+            and_(jobs.c.state == JobState.RUNNING.value, jobs.c.expires_at < now()),
+        )
+        statement = (
+            update(jobs)
+            .where(jobs.c.number.in_(first(free, limit)))
+            .values(
+                state=JobState.RUNNING.value,
+                owner=owner,
+                token=jobs.c.token + 1,
+                attempts=jobs.c.attempts + 1,
+                expires_at=now() + lease_s,
+                started_at=func.coalesce(jobs.c.started_at, now()),
+            )
+            .returning(*job_columns, jobs.c.expires_at)
+        )
+        async with self._database.writing() as connection:
+            rows = (await connection.execute(statement)).all()
+            if not rows:
+                return []
+            wanted = select(inputs.c.job_id, inputs.c.input).where(
+                inputs.c.job_id.in_([row.id for row in rows])
+            )
+            found: dict[str, Json] = {row.job_id: row.input for row in await connection.execute(wanted)}
+        return [
+            Claim(to_job(row), Lease(row.id, row.owner, row.token, row.expires_at), found[row.id])
+            for row in sorted(rows, key=lambda row: (row.priority, row.number))
+        ]
+
+    @unbroken
+    async def heartbeat(self, lease: Lease, lease_s: float) -> Heartbeat:
+        statement = (
+            update(jobs).where(held(lease)).values(expires_at=now() + lease_s).returning(jobs.c.expires_at)
+        )
+        async with self._database.writing() as connection:
+            expires_at = (await connection.execute(statement)).scalar()
+            if expires_at is not None:
+                return Heartbeat(held=True, expires_at=expires_at)
+            ended = (await connection.execute(select(jobs.c.id).where(cancelled_under(lease)))).first()
+        return Heartbeat(held=False, cancelled=ended is not None)
+
+    @unbroken
+    async def report(self, lease: Lease, progress: Progress, lines: Sequence[str] = ()) -> bool:
+        async with self._database.writing() as connection:
+            written = await _write(connection, lease, asdict(progress))
+            if written:
+                await log(connection, lease.job_id, lines)
+            return written
+
+    @unbroken
+    async def record_piece(self, lease: Lease, number: int, piece: Json) -> bool:
+        async with self._database.writing() as connection:
+            # Writes nothing new, but locks the row: nobody can take the job over before the piece is in.
+            if not await _write(connection, lease, {"token": lease.token}):
+                return False
+            same = and_(pieces.c.job_id == lease.job_id, pieces.c.number == number)
+            await connection.execute(delete(pieces).where(same))
+            await connection.execute(insert(pieces).values(job_id=lease.job_id, number=number, piece=piece))
+            return True
+
+    async def pieces(self, job_id: str) -> dict[int, Json]:
+        statement = select(pieces.c.number, pieces.c.piece).where(pieces.c.job_id == job_id)
+        rows = await self._database.read(statement.order_by(pieces.c.number))
+        return {row.number: row.piece for row in rows}
+
+    @unbroken
+    async def complete(self, lease: Lease, result: Json) -> bool:
+        async with self._database.writing() as connection:
+            return bool(await end(connection, held(lease), JobState.COMPLETED, result=result, **_FREE))
+
+    @unbroken
+    async def fail(self, lease: Lease, error: WireError) -> bool:
+        async with self._database.writing() as connection:
+            return bool(await end(connection, held(lease), JobState.FAILED, error, **_FREE))
+
+    @unbroken
+    async def release(self, lease: Lease) -> bool:
+        async with self._database.writing() as connection:
+            back = {"state": JobState.QUEUED.value, "attempts": jobs.c.attempts - 1, **_FREE}
+            return await _write(connection, lease, back)
+
+    @unbroken
+    async def cleaned(self, lease: Lease) -> None:
+        async with self._database.writing() as connection:
+            await connection.execute(update(jobs).where(cancelled_under(lease)).values(_FREE))
+
+
+def first(which: ColumnElement[bool], limit: int) -> Any:
+    """The numbers of the first jobs that `which` picks, in the order of the queue.
+
+    SQLite takes one writer at a time; elsewhere rows that another process is about to change are skipped. The common
+    table expression keeps Postgres from running the choice more than once, which would change more than `limit` rows.
+    """
+    chosen = (
+        select(jobs.c.number)
+        .where(which)
+        .order_by(jobs.c.priority, jobs.c.number)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("chosen", nesting=True)
+    )
+    return select(chosen.c.number)
+
+
+def held(lease: Lease) -> ColumnElement[bool]:
+    """The leased job, as long as the lease is not lost."""
+    return and_(jobs.c.state == JobState.RUNNING.value, _of(lease))
+
+
+def cancelled_under(lease: Lease) -> ColumnElement[bool]:
+    return and_(jobs.c.state == JobState.CANCELLED.value, _of(lease))
+
+
+def _of(lease: Lease) -> ColumnElement[bool]:
+    return and_(jobs.c.id == lease.job_id, jobs.c.owner == lease.owner, jobs.c.token == lease.token)
+
+
+async def _write(connection: AsyncConnection, lease: Lease, values: dict[str, Any]) -> bool:
+    return (await connection.execute(update(jobs).where(held(lease)).values(values))).rowcount == 1

@@ -1,0 +1,112 @@
+"""The part of the job table that the API uses: insert, read, cancel."""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from serve_app.database.engine import Database, unbroken
+from serve_app.database.tables import events, inputs, jobs, now
+from serve_app.errors import JobCancelled, to_wire
+from serve_app.jobs.model import CancelOutcome, Event, Job, JobState, NewJob
+from serve_app.jobs.sql.rows import job_columns, new_row, to_event, to_job
+from serve_app.jobs.sql.transitions import ALIVE, end, log, tell
+
+NOBODY = "-"  # owner of a cancelled job that was given back before: nobody cleans up after it but the sweeper
+
+# Built once: every waiting client asks several times a second.
+_GET = select(*job_columns).where(jobs.c.id == bindparam("id"))
+_KEYED = select(*job_columns).where(
+    jobs.c.account == bindparam("account"), jobs.c.idempotency_key == bindparam("key")
+)
+_EVENTS = (
+    select(events)
+    .where(events.c.job_id == bindparam("job_id"), events.c.number > bindparam("after"))
+    .order_by(events.c.number)
+)
+_BEFORE = select(func.count()).where(
+    jobs.c.state == JobState.QUEUED.value,
+    or_(
+        jobs.c.priority < bindparam("priority"),
+        and_(jobs.c.priority == bindparam("priority"), jobs.c.number < bindparam("number")),
+    ),
+)
+_WAITING = select(func.count()).where(jobs.c.state == JobState.QUEUED.value)
+
+
+class RequestQueries:
+    """See `JobStore` for what each method promises."""
+
+    _database: Database
+
+    async def insert(self, job: NewJob) -> Job:
+        try:
+            return await self._insert(job)
+        except IntegrityError as error:
+            known = await self.keyed(job.account, job.idempotency_key) if job.idempotency_key else None
+            if known is None or known.id == job.id:
+                raise ValueError(f"a job with the id {job.id} exists") from error
+            return known
+
+    async def get(self, job_id: str) -> Job | None:
+        rows = await self._database.read(_GET, {"id": job_id})
+        return to_job(rows[0]) if rows else None
+
+    async def keyed(self, account: str | None, idempotency_key: str) -> Job | None:
+        rows = await self._database.read(_KEYED, {"account": account or "", "key": idempotency_key})
+        return to_job(rows[0]) if rows else None
+
+    async def events(self, job_id: str, after: int = 0) -> list[Event]:
+        rows = await self._database.read(_EVENTS, {"job_id": job_id, "after": after})
+        return [to_event(row) for row in rows]
+
+    async def position(self, job: Job) -> int:
+        (row,) = await self._database.read(_BEFORE, {"priority": int(job.priority), "number": job.number})
+        return int(row[0])
+
+    async def waiting(self) -> int:
+        (row,) = await self._database.read(_WAITING)
+        return int(row[0])
+
+    @unbroken
+    async def request_cancel(self, job_id: str) -> CancelOutcome:
+        alone = and_(jobs.c.token > 0, jobs.c.owner.is_(None))
+        async with self._database.writing() as connection:
+            ended = await end(
+                connection,
+                and_(jobs.c.id == job_id, jobs.c.state.in_(ALIVE)),
+                JobState.CANCELLED,
+                to_wire(JobCancelled("Request was cancelled")),
+                owner=case((alone, NOBODY), else_=jobs.c.owner),
+                expires_at=case((alone, now()), else_=jobs.c.expires_at),
+            )
+            if ended:
+                return CancelOutcome.CANCELLED
+            known = (await connection.execute(select(jobs.c.id).where(jobs.c.id == job_id))).first()
+        return CancelOutcome.ALREADY_TERMINAL if known else CancelOutcome.UNKNOWN
+
+    @unbroken
+    async def take_result(self, job_id: str) -> bool:
+        statement = update(jobs).where(
+            jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value, ~jobs.c.result_taken
+        )
+        async with self._database.writing() as connection:
+            return (await connection.execute(statement.values(result_taken=True))).rowcount == 1
+
+    @unbroken
+    async def forget_result(self, job_id: str) -> None:
+        statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value)
+        async with self._database.writing() as connection:
+            await connection.execute(statement.values(result=None))
+
+    @unbroken
+    async def _insert(self, job: NewJob) -> Job:
+        statement = insert(jobs).values(new_row(job)).returning(*job_columns)
+        async with self._database.writing() as connection:
+            row = (await connection.execute(statement)).one()
+            if job.error is not None:
+                await tell(connection, job.id, JobState.FAILED, job.error, job.webhook)
+            else:
+                await connection.execute(insert(inputs).values(job_id=job.id, input=job.input))
+                await log(connection, job.id, ["queued"])
+        return to_job(row)

@@ -1,0 +1,174 @@
+"""One claimed job, from the claim to its written end, under a lease that is kept alive all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from serve_app.artifacts.store import Artifacts
+from serve_app.errors import RunnerLost, to_wire
+from serve_app.fal import Variant
+from serve_app.jobs.model import Claim, Heartbeat, Json
+from serve_app.jobs.names import JobNames
+from serve_app.jobs.request import JobRequest
+from serve_app.jobs.store import JobStore
+from serve_app.runner.concurrency import Window
+from serve_app.runner.journal import Journal
+from serve_app.runner.pipeline import Assignment, Pipeline
+from serve_app.runner.retry import TRIES, as_service_error
+from serve_app.runner.sweeper import deleted
+from serve_app.settings import RunnerSettings
+
+logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
+
+T = TypeVar("T")
+
+BEAT_S = 1.0  # also how soon a cancellation is seen when its hint was lost
+WRITE_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerContext:
+    """What all jobs of a runner work with."""
+
+    settings: RunnerSettings
+    store: JobStore
+    artifacts: Artifacts
+    pipeline: Pipeline
+    windows: dict[Variant, Window]
+
+
+class LeasedJob:
+    """The job's work is one task, which is cancelled when the job is, when the lease is lost, and by `give_back`."""
+
+    def __init__(self, claim: Claim, context: RunnerContext) -> None:
+        self.job_id = claim.job.id
+        self._claim = claim
+        self._lease = claim.lease
+        self._names = JobNames(claim.job.id, claim.lease.token)
+        self._context = context
+        self._store = context.store
+        self._beat = asyncio.Event()
+        self._work = asyncio.create_task(self._execute())
+
+    def look(self) -> None:
+        """Hint: something may have happened to the job; the next heartbeat, which hears of it, comes now."""
+        self._beat.set()
+
+    def give_back(self) -> None:
+        """Stop working and release the job for others to take."""
+        self._work.cancel()
+
+    async def see_through(self) -> None:
+        """Return when the job's end is written, or the job is somebody else's. Not to be cancelled."""
+        beats = asyncio.create_task(self._keep_lease())
+        try:
+            await asyncio.wait([self._work])
+            await self._end()
+        except Exception:
+            logger.exception("the end of job %s could not be written; its lease will expire", self.job_id)
+        finally:
+            beats.cancel()
+
+    async def _execute(self) -> Json:
+        job, context = self._claim.job, self._context
+        journal = Journal(self._store, self._lease)
+        if job.attempts > (context.settings.max_attempts if job.retry else 1):
+            raise RunnerLost(
+                f"The runner of this request was lost {job.attempts - 1} times."
+                if job.retry
+                else "The runner of this request was lost, and the request wanted no second try."
+            )
+        if self._lease.token > 1:  # what earlier holders had put out never became a result
+            await asyncio.to_thread(self._delete_earlier)
+        if job.attempts > 1:
+            await journal.note(f"taken over from a runner that was lost (attempt {job.attempts})")
+        request = JobRequest.from_json(self._claim.input)
+        window = context.windows[request.variant]
+        async with window.share(job.priority, job.created_at) as share:
+            assignment = Assignment(request, self._names, journal, window, share, TRIES if job.retry else 1)
+            result = await context.pipeline.run(assignment)
+        return result.as_json()
+
+    async def _keep_lease(self) -> None:
+        """Renew the lease; stop the work when it is lost or the job was cancelled."""
+        lease_s = self._context.settings.lease_s
+        clock = asyncio.get_running_loop().time
+        renewed = clock()
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._beat.wait(), min(BEAT_S, lease_s / 3))
+            self._beat.clear()
+            try:
+                held = (await self._renew()).held
+            except Exception:
+                logger.exception("the lease of job %s could not be renewed", self.job_id)
+                held = clock() - renewed < lease_s
+            else:
+                renewed = clock()
+            if not held:
+                self._work.cancel()
+                return
+
+    async def _end(self) -> None:
+        """Clean up, then write the end, so that nothing is left behind once a client sees it.
+
+        Everything but this holder's own outputs belongs to whoever has the lease, so the lease is renewed first.
+        """
+        beat = await self._written(self._renew)
+        if beat.held:
+            if self._work.cancelled():
+                await self._written(lambda: self._store.release(self._lease))
+                logger.info("job %s given back", self.job_id)
+                return
+            if await self._finish():
+                return
+            beat = await self._renew()  # cancelled or taken over in this very moment
+        if beat.cancelled:
+            await self._delete(self._names.outputs)
+            await self._delete(self._names.work)
+            await self._store.cleaned(self._lease)
+            logger.info("job %s was cancelled", self.job_id)
+        else:
+            logger.warning("job %s was taken over by another runner", self.job_id)
+            await self._delete(self._names.own_outputs)
+
+    async def _finish(self) -> bool:
+        """Write how the work ended; False when the lease is lost."""
+        failure = self._work.exception()
+        if failure is not None:
+            await self._delete(self._names.own_outputs)
+        await self._delete(self._names.work)
+        if failure is None:
+            return await self._written(lambda: self._store.complete(self._lease, self._work.result()))
+        error = as_service_error(failure)
+        logger.warning("job %s failed: %s", self.job_id, error, exc_info=failure)
+        return await self._written(lambda: self._store.fail(self._lease, to_wire(error)))
+
+    async def _renew(self) -> Heartbeat:
+        return await self._store.heartbeat(self._lease, self._context.settings.lease_s)
+
+    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
+        """What ends a job, tried again: losing it would mean computing the whole job once more."""
+        for left in reversed(range(WRITE_TRIES)):
+            try:
+                return await write()
+            except Exception:
+                if not left:
+                    raise
+                logger.exception("the job table cannot be written; trying again")
+                await asyncio.sleep(0.5)
+        raise AssertionError("unreachable")
+
+    def _delete_earlier(self) -> None:
+        """Outputs of tokens before ours: a holder that wakes up late must not touch those of a later one."""
+        for child in self._context.artifacts.children(self._names.outputs):
+            if child.isdecimal() and int(child) < self._lease.token:
+                self._context.artifacts.delete_prefix(f"{self._names.outputs}/{child}")
+
+    async def _delete(self, prefix: str) -> None:
+        await deleted(self._context.artifacts, prefix)

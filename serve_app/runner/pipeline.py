@@ -1,0 +1,212 @@
+"""One job from claim to result: stage the source, index it, cut it into chunks, run them, join the pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from serve_app.artifacts.store import Artifacts
+from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge, NothingProduced
+from serve_app.fetch.fetch import FetchLimits, fetch
+from serve_app.files.signing import Signer
+from serve_app.jobs.model import Progress
+from serve_app.jobs.names import JobNames
+from serve_app.jobs.request import JobRequest, JobResult
+from serve_app.protocols import CallLimits, Chunk, Index, JoinRequest, MediaFile, PieceRef
+from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings
+from serve_app.runner.concurrency import Share, Window
+from serve_app.runner.journal import Journal
+from serve_app.runner.log_lines import checked, count, describe, megabytes, network
+from serve_app.runner.plan import ChunkLimits, plan_chunks
+from serve_app.runner.progress import ProgressMeter
+from serve_app.runner.retry import TRIES, CallPolicy, call
+from serve_app.settings import Settings
+from serve_app.video.formats import output_format
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One claimed job, and what its holder works with. `tries`: of each chunk, when replicas are lost."""
+
+    request: JobRequest
+    names: JobNames
+    journal: Journal
+    window: Window
+    share: Share
+    tries: int = TRIES
+
+
+class Pipeline:
+    """Runs jobs. Holds no pixels and no encoded bytes: frames pass between the stages by reference."""
+
+    def __init__(
+        self, settings: Settings, stages: StageHandles, artifacts: Artifacts, signer: Signer
+    ) -> None:
+        self._settings = settings
+        self._signer = signer
+        self._stages = stages
+        self._artifacts = artifacts
+        self._limits = CallLimits(settings.runner.work_s)
+
+    async def run(self, job: Assignment) -> JobResult:
+        """The finished result. Raises a ServiceError, or CancelledError with every call cancelled."""
+        request, journal = job.request, job.journal
+        await journal.report(Progress("fetching"))
+        line = await self._stage_source(request.video_url, job.names.source)
+        await journal.report(Progress("indexing"), line)
+        index = await self._probe(job)
+        chunks = plan_chunks(index, ChunkLimits(**self._settings.chunk.model_dump()))
+        total = len(index.pts)
+        await journal.report(Progress("segmenting", 0, total), f"indexed: {describe(index)}")
+        pieces = await self._chunks(job, index, chunks)
+        done = sum(piece.frames for piece in pieces)
+        await journal.report(Progress("joining", done, total), f"joining {count(len(pieces), 'piece')}")
+        video = await self._join(job, index, [piece.name for piece in pieces])
+        masks = [piece.mask_name for piece in pieces if piece.mask_name]
+        mask = await self._join(job, index, masks, mask=True) if masks else None
+        await journal.report(
+            Progress("finishing", done, total), *(checked(file) for file in (video, mask) if file)
+        )
+        self._check_inline(request, video, mask)
+        return JobResult(video=video, mask_video=mask, inline=request.sync_mode)
+
+    def _check_inline(self, request: JobRequest, *files: MediaFile | None) -> None:
+        """`sync_mode` puts the files into the reply, which has its limits."""
+        size, limit = sum(file.file_size for file in files if file), self._settings.max_inline_bytes
+        if request.sync_mode and size > limit:
+            raise FileTooLarge(
+                f"The result has {size} bytes, more than the {limit} that fit into a reply. Leave sync_mode out: the "
+                "reply then carries URLs.",
+                field="sync_mode",
+                context={"max_size": limit},
+            )
+
+    async def _stage_source(self, url: str, name: str) -> str:
+        """The source as an artifact, and what to say of it; one staged by an earlier holder is used again."""
+        if await asyncio.to_thread(self._artifacts.exists, name):
+            return "the source was staged before"
+        own = self._signer.name_in(url)
+        if own is not None:  # uploaded or made here: no need to ask ourselves for it over HTTP
+            return await asyncio.to_thread(self._link, own, name)
+        begun = asyncio.get_running_loop().time()
+        with self._artifacts.scratch(name) as directory:
+            path = directory / "source"
+            size = await fetch(url, path, FetchLimits(**self._settings.fetch.model_dump()))
+            await asyncio.to_thread(self._artifacts.put_file, name, path)
+        return f"downloaded {megabytes(size)} in {asyncio.get_running_loop().time() - begun:.1f} s"
+
+    def _link(self, own: str, name: str) -> str:
+        try:
+            self._artifacts.link(own, name)
+        except FileNotFoundError as error:
+            raise DownloadFailed("The file behind video_url has expired here. Upload it again.") from error
+        return f"the source is a file of this service, {megabytes(self._artifacts.size(name))}"
+
+    async def _probe(self, job: Assignment) -> Index:
+        index: Index = await self._call(
+            job,
+            lambda: [self._stages.decoder.probe.remote(job.names.source, self._limits)],
+            "indexing the source",
+        )
+        limit = self._settings.max_side
+        if max(index.layout.width, index.layout.height) > limit:
+            raise FrameTooLarge(
+                f"The video is {index.layout.width}x{index.layout.height}; a side may have {limit} pixels here.",
+                context={"max_height": limit, "max_width": limit},
+            )
+        return index
+
+    async def _chunks(self, job: Assignment, index: Index, chunks: list[Chunk]) -> list[PieceRef]:
+        """All pieces that hold frames, in order. The window bounds the chunks in flight."""
+        work = ChunkCalls(self._stages, job.request, job.names, index, self._limits)
+        pieces = await self._resumable(job.journal, chunks)
+        meter = ProgressMeter(len(index.pts), _frames(pieces), asyncio.get_running_loop().time)
+        if pieces:
+            await job.journal.note(f"{count(len(pieces), 'piece')} of an earlier attempt used again")
+        told: set[str] = set()
+
+        async def run(chunk: Chunk) -> None:
+            try:
+                piece = await self._call(job, lambda: work.start(chunk), f"chunk {chunk.number}")
+            finally:
+                job.window.release(job.share)
+            pieces[chunk.number] = piece
+            meter.add(piece.frames)
+            await job.journal.record(chunk, piece)
+            line = network(piece, job.request)
+            if line not in told:
+                told.add(line)
+                await job.journal.report(Progress("segmenting", meter.done, meter.total), line)
+
+        ticker = asyncio.create_task(_tick(job.journal, meter))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for chunk in chunks:
+                    if chunk.number not in pieces:
+                        await job.window.acquire(job.share)
+                        group.create_task(run(chunk))
+        except ExceptionGroup as failed:  # the first failure cancelled the others
+            raise failed.exceptions[0] from None
+        finally:
+            ticker.cancel()
+        made = [pieces[number] for number in sorted(pieces) if pieces[number].frames]
+        if not made:
+            raise NothingProduced("No frame of the video could be decoded.", field="video_url")
+        await job.journal.report(Progress("segmenting", meter.done, meter.total), meter.summary())
+        return made
+
+    async def _resumable(self, journal: Journal, chunks: list[Chunk]) -> dict[int, PieceRef]:
+        """Recorded pieces that still lie in the artifact store, whole."""
+        recorded = await journal.recorded(chunks)
+        return await asyncio.to_thread(
+            lambda: {number: piece for number, piece in recorded.items() if self._is_there(piece)}
+        )
+
+    def _is_there(self, piece: PieceRef) -> bool:
+        if not piece.frames:  # nothing was written for it
+            return True
+        try:
+            return self._artifacts.size(piece.name) == piece.size and (
+                piece.mask_name is None or self._artifacts.exists(piece.mask_name)
+            )
+        except FileNotFoundError:
+            return False
+
+    async def _join(self, job: Assignment, index: Index, pieces: list[str], mask: bool = False) -> MediaFile:
+        request, names = job.request, job.names
+        extension = output_format(request.output_type).extension
+        order = JoinRequest(
+            pieces=tuple(pieces),
+            source=names.source,
+            audio=None if mask else index.audio,
+            settings=replace(encode_settings(request, index), mask=mask),
+            frame_duration=index.frame_duration,
+            output=names.output("mask" if mask else "output", extension),
+        )
+        media: MediaFile = await self._call(
+            job, lambda: [self._stages.encoder.join.remote(order, self._limits)], "joining the pieces"
+        )
+        return media
+
+    async def _call(self, job: Assignment, start: Callable[[], list[Any]], what: str) -> Any:
+        """One chain of stage calls; a place to run may take `capacity_wait_s`, each stage bounds its work."""
+        runner = self._settings.runner
+        limit_s = runner.capacity_wait_s + 3 * runner.work_s
+        return await call(start, what, CallPolicy(limit_s, job.journal.note, job.tries))
+
+
+async def _tick(journal: Journal, meter: ProgressMeter) -> None:
+    """Say about every second how far the frames are, until cancelled."""
+    told = ""
+    while True:
+        await asyncio.sleep(meter.pause_s)
+        line = str(meter)
+        if line != told:
+            told = line
+            await journal.report(Progress("segmenting", meter.done, meter.total), line)
+
+
+def _frames(pieces: dict[int, PieceRef]) -> int:
+    return sum(piece.frames for piece in pieces.values())

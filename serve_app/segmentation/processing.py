@@ -1,0 +1,170 @@
+"""From decoded planes to a cutout: colour conversion, network, matte, foreground, and back to planes.
+
+The one place where the two packages meet. No Ray here: the benchmarks and the GPU tests use it as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from serve_app.birefnet.checkpoints import Checkpoint, load
+from serve_app.birefnet.hub import LockFile
+from serve_app.birefnet.variants import VARIANTS
+from serve_app.errors import CheckpointError, InferenceFailed, JobCancelled
+from serve_app.fal import Variant
+from serve_app.protocols import CutOptions, Cutout, Frames, Plane, Provenance
+from serve_app.segmentation.colour import from_rgb, keep_source, to_rgb
+from serve_app.segmentation.foreground import estimate_foreground, estimate_where_seen
+from serve_app.settings import SegmenterSettings
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+REFERENCE_PIXELS = 1024 * 1024  # the size for which `batch` is given
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBuffers:
+    """Where the frames of a chunk are written: colour planes and matte, [N, H, W] each."""
+
+    planes: tuple[Plane, ...]
+    matte: np.ndarray
+
+    @classmethod
+    def blank(cls, count: int, options: CutOptions) -> OutputBuffers:
+        layout = options.layout
+        dtype = np.uint8 if layout.depth == 8 else np.uint16
+        planes = tuple(np.empty((count, *size), dtype) for size in layout.plane_sizes)
+        return cls(planes, np.empty((count, layout.height, layout.width), np.uint8))
+
+
+class CutoutEngine:
+    """One network on one device. Not thread-safe: one chunk at a time.
+
+    On a CPU, `threads` frames are computed side by side, each by one thread from end to end: nothing waits at
+    the barriers inside an operator. On a GPU, `batch` frames go through together.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: str, dtype: torch.dtype, batch: int = 1, threads: int = 1
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.batch = batch
+        # Convolutions run a quarter faster on a CPU with channels last, and on tensor cores.
+        self.model = checkpoint.model.to(self.device, memory_format=torch.channels_last)
+        self._on_cpu = self.device.type == "cpu"
+        if self._on_cpu:
+            torch.set_num_threads(1)
+        self._workers = ThreadPoolExecutor(threads if self._on_cpu else 1, thread_name_prefix="frames")
+
+    def network_size(self, operating_size: int) -> tuple[int, int]:
+        """(height, width) at which the network sees a frame: as asked, clamped by an embedded checkpoint."""
+        side = min(operating_size, self.checkpoint.max_size or operating_size)
+        return side, side
+
+    def cut_out(self, frames: Frames, options: CutOptions, cancelled: Callable[[], bool]) -> Cutout:
+        """Raises InferenceFailed, or JobCancelled when `cancelled()` turns true between batches."""
+        started = time.perf_counter()
+        size = self.network_size(options.operating_size)
+        step = 1 if self._on_cpu else max(1, self.batch * REFERENCE_PIXELS // (size[0] * size[1]))
+        sheet = OutputBuffers.blank(len(frames), options)
+
+        def work(first: int) -> None:
+            if cancelled():
+                raise JobCancelled("cancelled while segmenting")
+            self._batch(frames, slice(first, first + step), options, size, sheet)
+
+        try:
+            list(self._workers.map(work, range(0, len(frames), step)))
+        except (RuntimeError, ValueError) as error:
+            raise InferenceFailed(f"segmentation failed on {self.device}: {error}") from error
+        return Cutout(
+            colour=Frames(sheet.planes, options.layout, frames.pts, frames.time_base),
+            matte=sheet.matte,
+            provenance=Provenance(self.checkpoint.name, str(self.device), size),
+            seconds=time.perf_counter() - started,
+        )
+
+    @torch.inference_mode()
+    def _batch(
+        self, frames: Frames, rows: slice, options: CutOptions, size: tuple[int, int], sheet: OutputBuffers
+    ) -> None:
+        """Compute the frames `rows` and write them to `sheet`."""
+        layout = frames.layout
+        planes = tuple(self._tensor(plane[rows]) for plane in frames.planes)
+        rgb = to_rgb(planes, layout)
+        pixels = to_network(rgb, size, self.dtype).contiguous(memory_format=torch.channels_last)
+        matte = to_matte(self.model(pixels).logits, (layout.height, layout.width))
+        if layout.alpha:  # what the source hides stays hidden
+            own = planes[3].float()[:, None] / ((1 << layout.depth) - 1)
+            matte = (matte * own).round().to(torch.uint8)
+        made: tuple[Tensor, ...] = from_rgb(self._colour(rgb, matte, options), options.layout)
+        straight = not options.refine_foreground and not options.over_black  # then no colour changes at all
+        opaque = torch.ones_like(matte, dtype=torch.bool) if straight else matte == 255
+        made = keep_source(made, options.layout, planes[:3], layout, opaque.squeeze(1))
+        for target, plane in zip(sheet.planes, made, strict=True):
+            target[rows] = plane.cpu().numpy()
+        sheet.matte[rows] = matte.squeeze(1).cpu().numpy()
+
+    def _colour(self, rgb: Tensor, matte: Tensor, options: CutOptions) -> Tensor:
+        """The subject's colour: estimated, and over black where the output has no alpha."""
+        alpha = matte.float() / 255
+        if options.refine_foreground:
+            estimate = estimate_where_seen if self._on_cpu else estimate_foreground
+            rgb = estimate(rgb, alpha)
+        return rgb * alpha if options.over_black else rgb
+
+    def _tensor(self, plane: Plane) -> Tensor:
+        """A copy on the device (what arrives is read-only); 10-bit samples as int16."""
+        signed = plane.view(np.int16) if plane.dtype == np.uint16 else plane
+        return torch.tensor(signed, device=self.device)
+
+
+def make_engine(variant: Variant, settings: SegmenterSettings) -> CutoutEngine:
+    """The engine of a variant as its settings describe it. Raises CheckpointError."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError(
+            f"the profile gives {variant.value} the device cuda, but this node shows no CUDA device to torch: "
+            "use a node with a GPU, or set `device: cpu`"
+        )
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    checkpoint = load(
+        settings.checkpoint or VARIANTS[variant].repository,
+        settings.revision,
+        dtype,
+        LockFile(settings.lock) if settings.lock else None,
+        settings.offline,
+    )
+    return CutoutEngine(checkpoint, settings.device, dtype, settings.batch, settings.threads)
+
+
+def to_network(rgb: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """N 3 H W float32, 0..1, to normalised network input of `size` = (height, width).
+
+    The aspect ratio is not kept: plain stretching is how the checkpoints were trained.
+    """
+    if tuple(rgb.shape[-2:]) != size:
+        rgb = F.interpolate(rgb, size=size, mode="bilinear", antialias=True, align_corners=False)
+    mean = torch.tensor(MEAN, device=rgb.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=rgb.device).view(1, 3, 1, 1)
+    return ((rgb - mean) / std).to(dtype)
+
+
+def to_matte(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits N 1 h w to a matte N 1 H W uint8: sigmoid in float32, 8 bits by truncation, bicubic resize."""
+    matte = (logits.float().sigmoid() * 255).floor()
+    # Rows, then columns, with 8 bits between: the library's own order, in which overshoot is cut off twice.
+    for step in ((matte.shape[-2], size[1]), size):
+        if tuple(matte.shape[-2:]) != step:
+            matte = F.interpolate(matte, size=step, mode="bicubic", antialias=True, align_corners=False)
+            matte = matte.round().clamp(0, 255)
+    return matte.to(torch.uint8)

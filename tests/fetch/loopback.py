@@ -1,0 +1,57 @@
+"""A raw HTTP server on loopback that answers as badly as a test wants it to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from serve_app.errors import DownloadFailed, to_wire
+from serve_app.fetch.address_guard import GuardedBackend
+from serve_app.fetch.fetch import FetchLimits, fetch
+
+LIMITS = FetchLimits(max_bytes=100_000, connect_s=2.0, read_s=2.0, total_s=5.0, allow_private=True)
+BODY = bytes(range(256)) * 100
+
+Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server(answer: Answer, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    """A raw server: `answer` gets the path and writes what it likes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await answer(head.split()[1].decode(), writer)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    listener = await asyncio.start_server(serve, host, port)
+    try:
+        yield f"http://{host}:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        listener.close()
+
+
+def head(status: str, *headers: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
+
+
+async def whole(path: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(head("200 OK", f"Content-Length: {len(BODY)}") + BODY)
+
+
+async def refused(url: str, out: Path, limits: FetchLimits = LIMITS, **more: GuardedBackend) -> str:
+    """The message of the `DownloadFailed` that fetching ends with; nothing may be left behind."""
+    with pytest.raises(DownloadFailed) as caught:
+        await fetch(url, out, limits, **more)
+    assert not out.exists()
+    assert to_wire(caught.value).body["detail"][0]["loc"] == ["body", "video_url"]
+    return str(caught.value)

@@ -1,0 +1,108 @@
+"""Where a fetch may connect to, redirects and deceiving name servers included."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from serve_app.fetch.address_guard import Address, GuardedBackend, is_public
+from serve_app.fetch.fetch import fetch
+from tests.fetch.loopback import BODY, LIMITS, head, refused, server, whole
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433"]
+)
+async def test_private_hosts_are_refused(out: Path, host: str) -> None:
+    async with server(whole) as base:
+        url = f"http://{host}:{base.rpartition(':')[2]}/"
+        message = await refused(url, out, replace(LIMITS, allow_private=False))
+    assert "not on the public internet" in message or "cannot be resolved" in message
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("10.1.2.3", False),
+        ("100.64.0.1", False),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("172.16.0.1", False),
+        ("192.168.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("fe80::1", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("2002:0a00:0001::1", False),  # 6to4 of 10.0.0.1
+        ("64:ff9b::7f00:1", False),  # NAT64 of 127.0.0.1
+        ("64:ff9b::808:808", True),  # NAT64 of 8.8.8.8
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) is public
+
+
+def only_one(address: Address) -> bool:
+    """Stands for "public" on a machine with no internet: 127.0.0.1 is allowed, the rest of loopback is not."""
+    return str(address) == "127.0.0.1"
+
+
+async def test_a_redirect_to_a_private_host_is_refused(out: Path) -> None:
+    reached: list[str] = []
+
+    async def inner(path: str, writer: asyncio.StreamWriter) -> None:
+        reached.append(path)
+
+    async with server(inner, "127.0.0.2") as secret:
+
+        async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+            writer.write(head("302 Found", f"Location: {secret}/secret", "Content-Length: 0"))
+
+        async with server(answer) as base:
+            message = await refused(base, out, backend=GuardedBackend(only_one))
+    assert "not on the public internet" in message and reached == []
+
+
+async def test_the_address_that_was_checked_is_the_one_connected_to(out: Path) -> None:
+    """A resolver that changes its mind (DNS rebinding) is asked once for each connection, and not believed
+    when one of its answers is private."""
+    async with server(whole) as base:
+        port = base.rpartition(":")[2]
+        for script, works in (
+            ([["127.0.0.1"], ["127.0.0.2"]], True),
+            ([["127.0.0.2"]], False),
+            ([["127.0.0.1", "127.0.0.2"]], False),
+        ):
+            answers = iter(script)
+
+            async def resolver(host: str, port: int, answers=answers) -> list[str]:  # type: ignore[no-untyped-def]
+                assert host == "rebind.example"
+                return next(answers)
+
+            backend = GuardedBackend(only_one, resolver)
+            url = f"http://rebind.example:{port}/"
+            if works:
+                assert await fetch(url, out, LIMITS, backend) == len(BODY)
+                out.unlink()
+            else:
+                assert "not on the public internet" in await refused(url, out, backend=backend)
+
+
+async def test_the_next_address_is_tried_when_one_is_dead(out: Path) -> None:
+    async def resolver(host: str, port: int) -> list[str]:
+        return ["127.0.0.3", "127.0.0.1"]
+
+    async with server(whole) as base:
+        backend = GuardedBackend(lambda address: True, resolver)
+        url = f"http://two.example:{base.rpartition(':')[2]}/"
+        assert await fetch(url, out, LIMITS, backend) == len(BODY)

@@ -1,0 +1,272 @@
+"""The runner's promises around leases, on a real job table and real files. No stage is reached: the source of
+each job is an address that never answers, or that refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from serve_app.artifacts.store import Artifacts
+from serve_app.database.migrate import migrate
+from serve_app.database.tables import jobs
+from serve_app.files.signing import Signer
+from serve_app.jobs.model import Job, JobState, NewJob
+from serve_app.jobs.request import JobRequest
+from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.local.profile import free_port
+from serve_app.runner.loop import RunnerLoop
+from serve_app.settings import RunnerSettings, Settings
+
+SIGNER = Signer(b"the secret of the tests")
+
+
+@pytest.fixture
+async def silent_url() -> AsyncIterator[str]:
+    """A server that accepts and says nothing."""
+    over = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/clip.mp4"
+    over.set()
+    server.close()
+    await server.wait_closed()
+
+
+class RunnerHarness:
+    """A job table, its artifacts, and runners on them."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.settings = Settings(data_dir=directory, runner=RunnerSettings(poll_s=0.02, **options))
+        self.store = SqlJobStore(self.settings.database_url)
+        self.artifacts = Artifacts(self.settings.artifacts_url)
+
+    def runner(self) -> RunnerLoop:
+        stages: Any = None  # never reached
+        return RunnerLoop(self.settings, self.store, stages, self.artifacts, SIGNER)
+
+    async def submit(self, url: str, **options: Any) -> None:
+        await self.store.insert(NewJob("job", JobRequest(url).as_json(), **options))
+
+    async def log(self) -> list[str]:
+        return [event.message for event in await self.store.events("job")]
+
+    async def until(self, wanted: Callable[[Job], bool]) -> Job:
+        async with asyncio.timeout(20):
+            while True:
+                job = await self.store.get("job")
+                assert job is not None
+                if wanted(job):
+                    return job
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def it(tmp_path: Path) -> AsyncIterator[RunnerHarness]:
+    made = RunnerHarness(tmp_path)
+    migrate(made.settings.database_url)
+    await made.store.open()
+    yield made
+    await made.store.close()
+
+
+def files(harness: RunnerHarness) -> list[str]:
+    root = harness.artifacts.root
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+
+
+async def test_a_failed_job_leaves_its_error_and_nothing_else(it: RunnerHarness) -> None:
+    runner = it.runner()
+    await it.submit(f"http://127.0.0.1:{free_port()}/clip.mp4")
+    job = await it.until(lambda job: job.state.terminal)
+    await runner.stop()
+    assert job.state == JobState.FAILED
+    assert job.error is not None
+    assert (job.error.status, job.error.body["detail"][0]["type"]) == (422, "file_download_error")
+    assert files(it) == []
+
+
+async def test_cancel_ends_a_running_job(it: RunnerHarness, silent_url: str) -> None:
+    runner = it.runner()
+    await it.submit(silent_url)
+    await it.until(lambda job: job.progress.stage == "fetching")
+    await it.store.request_cancel("job")
+    job = await it.until(lambda job: True)
+    assert job.state == JobState.CANCELLED  # at once, whatever the runner does
+    runner.cancel("job")
+    await it.until(lambda job: job.owner is None)  # cleaned up
+    assert files(it) == []
+    await runner.stop()
+    assert (await it.until(lambda job: True)).state == JobState.CANCELLED
+
+
+async def test_a_lost_hint_only_delays_the_clean_up(it: RunnerHarness, silent_url: str) -> None:
+    runner = it.runner()
+    await it.submit(silent_url)
+    await it.until(lambda job: job.state == JobState.RUNNING)
+    await it.store.request_cancel("job")
+    await it.until(lambda job: job.owner is None)
+    assert files(it) == []
+    await runner.stop()
+
+
+async def test_the_log_tells_what_happened(it: RunnerHarness) -> None:
+    runner = it.runner()
+    await it.submit("data:video/mp4;base64,AAAA")
+    await it.until(lambda job: job.state.terminal)
+    await runner.stop()
+    log = await it.log()
+    assert log[0] == "queued"
+    assert any(line.startswith("downloaded 3 bytes in ") for line in log)
+    assert [event.level for event in await it.store.events("job")][-1] == "ERROR"
+
+
+async def test_an_upload_is_linked_and_not_fetched(it: RunnerHarness) -> None:
+    """Its host does not exist; what fails is the next step, which has no decoder here."""
+    runner = it.runner()
+    put(it, "uploads/0000000000-ab/clip.mp4")
+    await it.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000000-ab/clip.mp4"))
+    await it.until(lambda job: job.state.terminal)
+    assert "the source is a file of this service, 6 bytes" in await it.log()
+    assert files(it) == ["uploads/0000000000-ab/clip.mp4"]
+    await runner.stop()
+
+
+async def test_an_upload_that_has_expired_is_said_so(it: RunnerHarness) -> None:
+    runner = it.runner()
+    await it.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000001-ab/clip.mp4"))
+    job = await it.until(lambda job: job.state.terminal)
+    await runner.stop()
+    assert job.error is not None
+    (item,) = job.error.body["detail"]
+    assert (item["type"], item["msg"]) == (
+        "file_download_error",
+        "The file behind video_url has expired here. Upload it again.",
+    )
+
+
+async def test_a_job_whose_runner_died_is_taken_over(it: RunnerHarness, silent_url: str) -> None:
+    await it.submit(silent_url)
+    assert await it.store.claim("dead", 0.01, 1)
+    runner = it.runner()
+    await it.until(lambda job: job.token == 2 and job.progress.stage == "fetching")
+    assert "taken over from a runner that was lost (attempt 2)" in await it.log()
+    await runner.stop()
+
+
+async def test_a_request_that_wants_no_retry_ends_with_its_runner(it: RunnerHarness, silent_url: str) -> None:
+    await it.submit(silent_url, retry=False)
+    assert await it.store.claim("dead", 0.01, 1)
+    runner = it.runner()
+    job = await it.until(lambda job: job.state.terminal)
+    await runner.stop()
+    assert job.error is not None
+    assert (job.error.status, job.error.body["error_type"]) == (503, "runner_disconnected")
+
+
+async def test_a_job_that_was_given_back_has_lost_no_attempt(it: RunnerHarness, silent_url: str) -> None:
+    await it.submit(silent_url, retry=False)
+    for token in (1, 2, 3):
+        runner = it.runner()
+        job = await it.until(lambda job, token=token: job.token == token)
+        assert job.state == JobState.RUNNING
+        await runner.stop()
+
+
+async def test_a_job_that_kills_its_runners_fails_in_the_end(tmp_path: Path, silent_url: str) -> None:
+    harness = RunnerHarness(tmp_path, max_attempts=2)
+    migrate(harness.settings.database_url)
+    await harness.store.open()
+    await harness.submit(silent_url)
+    for _ in range(2):
+        while not await harness.store.claim("dies", 0.001, 1):  # noqa: ASYNC110 (a lease has no event)
+            await asyncio.sleep(0.002)  # the lease has to run out
+    runner = harness.runner()
+    job = await harness.until(lambda job: job.state.terminal)
+    await runner.stop()
+    await harness.store.close()
+    assert job.error is not None and job.error.status == 503
+    assert "lost 2 times" in job.error.body["detail"]
+
+
+async def test_a_start_deadline_passes_while_all_places_are_taken(tmp_path: Path, silent_url: str) -> None:
+    harness = RunnerHarness(tmp_path, max_jobs=1)
+    migrate(harness.settings.database_url)
+    await harness.store.open()
+    await harness.store.insert(NewJob("first", JobRequest(silent_url).as_json()))
+    runner = harness.runner()
+    await harness.submit(silent_url, start_timeout_s=0.5)
+    job = await harness.until(lambda job: job.state.terminal)
+    first = await harness.store.get("first")
+    await runner.stop()
+    await harness.store.close()
+    assert first is not None and first.state == JobState.RUNNING
+    assert job.error is not None and job.error.status == 504
+    assert job.error.headers["X-Fal-Request-Timeout-Type"] == "user"
+
+
+async def test_stopping_gives_the_job_back_at_once(it: RunnerHarness, silent_url: str) -> None:
+    runner = it.runner()
+    await it.submit(silent_url)
+    await it.until(lambda job: job.state == JobState.RUNNING)
+    await runner.stop()
+    job = await it.until(lambda job: True)
+    assert (job.state, job.owner) == (JobState.QUEUED, None)
+    again = it.runner()
+    assert (await it.until(lambda job: job.state == JobState.RUNNING)).token == 2
+    await again.stop()
+
+
+async def test_who_lost_the_lease_touches_nothing_of_the_new_holder(
+    it: RunnerHarness, silent_url: str
+) -> None:
+    runner = it.runner()
+    await it.submit(silent_url)
+    await it.until(lambda job: job.state == JobState.RUNNING)
+    await runner_stops_claiming(runner)
+    claims = []
+    while not claims:  # a heartbeat may come between
+        async with it.store._database.writing() as connection:
+            await connection.execute(update(jobs).values(expires_at=0.0))
+        claims = await it.store.claim("another", 60.0, 1)
+    assert claims[0].lease.token == 2
+    theirs = ["outputs/job/2/output.mp4", "work/job/pieces/000000", "work/job/source"]
+    for name in theirs:
+        put(it, name)
+    put(it, "outputs/job/1/output.mp4")  # of the first holder, from before
+    await asyncio.wait(runner._leased, timeout=20)
+    assert files(it) == theirs
+    job = await it.until(lambda job: True)
+    assert (job.state, job.owner) == (JobState.RUNNING, "another")
+    await runner.stop()
+
+
+async def runner_stops_claiming(runner: RunnerLoop) -> None:
+    runner._stopping = True
+    runner.wake()
+    await asyncio.wait([runner._loop])
+
+
+def put(harness: RunnerHarness, name: str) -> None:
+    path = harness.artifacts.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"theirs")
+
+
+async def test_what_an_earlier_holder_put_out_is_removed(it: RunnerHarness, silent_url: str) -> None:
+    await it.submit(silent_url)
+    assert await it.store.claim("dead", 0.01, 1)
+    put(it, "outputs/job/1/output.mp4")
+    runner = it.runner()
+    await it.until(lambda job: job.token == 2 and job.progress.stage == "fetching")
+    assert not (it.artifacts.root / "outputs").exists()
+    await runner.stop()

@@ -1,0 +1,77 @@
+"""What a failed call means, on the exceptions that Ray and Serve really make."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from ray.exceptions import ActorDiedError, ObjectLostError, OwnerDiedError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
+
+from serve_app.errors import CheckpointMissing, InferenceFailed, ServiceError, UnsupportedVideo, to_wire
+from serve_app.runner.retry import as_service_error, is_loss, typed
+
+
+def wrapped(cause: Exception) -> Exception:
+    """As an exception of a replica arrives: mixed with its own class."""
+    return RayTaskError("decode", "traceback", cause).as_instanceof_cause()
+
+
+def upstream(cause: BaseException) -> RayServeException:
+    """As the failure of an input arrives from the call that waited for it."""
+    error = RayServeException("an upstream actor died")
+    error.__cause__ = cause
+    return error
+
+
+LOST = ObjectLostError("00", "owner", "site")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ActorDiedError(), upstream(wrapped(ActorDiedError())), LOST, upstream(LOST), BackPressureError(1, 2)],
+    ids=repr,
+)
+def test_losses_are_tried_again(error: Exception) -> None:
+    assert is_loss(error)
+    assert typed(error) is None
+
+
+def test_a_dead_owner_is_a_loss() -> None:
+    assert issubclass(OwnerDiedError, ObjectLostError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        wrapped(ValueError("a bug")),
+        RayServeException("no such method"),
+        RequestCancelledError("id"),
+        TaskCancelledError(),
+    ],
+    ids=repr,
+)
+def test_what_would_fail_again_is_not_tried_again(error: Exception) -> None:
+    assert not is_loss(error)
+    assert isinstance(as_service_error(error), InferenceFailed)
+
+
+@pytest.mark.parametrize("own", [UnsupportedVideo("no video", context={"a": 1}), CheckpointMissing("gone")])
+def test_our_own_errors_come_first_and_plain(own: ServiceError) -> None:
+    for error in (own, wrapped(own), upstream(wrapped(own))):
+        found = typed(error)
+        assert type(found) is type(own)
+        assert found is not None
+        assert (found.message, found.field, found.context) == (own.message, own.field, own.context)
+        assert to_wire(as_service_error(error)) == to_wire(own)
+
+
+def test_our_errors_cross_processes() -> None:
+    error = UnsupportedVideo("no video", context={"supported_formats": ["mp4"]})
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), back.message, back.field, back.context) == (
+        UnsupportedVideo,
+        "no video",
+        "video_url",
+        {"supported_formats": ["mp4"]},
+    )

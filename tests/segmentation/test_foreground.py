@@ -1,0 +1,80 @@
+"""Foreground estimation against the stored tensor form, and its box means against float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from serve_app.segmentation.foreground import box_mean, estimate_foreground, estimate_where_seen
+from tests.birefnet import reference
+
+
+@pytest.fixture(scope="module")
+def example() -> tuple[torch.Tensor, torch.Tensor]:
+    rgb, alpha = reference.rgb_alpha(301, 96, 128)
+    return (
+        torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255,
+        torch.from_numpy(alpha)[None, None].float() / 255,
+    )
+
+
+@pytest.fixture(scope="module")
+def golden() -> np.lib.npyio.NpzFile:
+    return np.load(reference.DATA / "golden_foreground_96x128.npz")
+
+
+@pytest.mark.parametrize(("key", "radius"), [("tensor_float", 90), ("tensor_float_r30", 30)])
+def test_equals_the_golden(example, golden, key: str, radius: int) -> None:
+    found = estimate_foreground(*example, radii=(radius, 6))[0].permute(1, 2, 0).numpy()
+    seen = example[1][0, 0].numpy() > 0
+    assert np.abs(found - golden[key])[seen].max() < 1e-5
+
+
+def test_eight_bits_equal_the_golden(example, golden) -> None:
+    found = (estimate_foreground(*example)[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy().astype(int)
+    seen = example[1][0, 0].numpy() > 0
+    assert np.abs(found - golden["tensor_uint8"])[seen].max() <= 1
+    assert (found == golden["tensor_uint8"])[seen].mean() > 0.999
+
+
+def test_float32_equals_float64(example) -> None:
+    single = estimate_foreground(*example)
+    double = estimate_foreground(*(x.double() for x in example))
+    assert (single - double).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("radius", [1, 2, 6, 7, 30, 90])
+def test_box_mean_is_average_pooling_over_a_repeated_border(radius: int) -> None:
+    x = torch.rand(2, 3, 40, 53, dtype=torch.float64)
+    left, right = radius // 2 - 1 + radius % 2, radius // 2
+    padded = F.pad(x, (left, right, left, right), mode="replicate")
+    pooled = F.avg_pool2d(padded, radius, stride=1)
+    assert torch.allclose(box_mean(x, radius), pooled, atol=1e-12)
+    assert torch.allclose(box_mean(x.float(), radius).double(), pooled, atol=1e-6)
+
+
+def test_opaque_pixels_keep_their_colour(example) -> None:
+    image, alpha = example
+    found = estimate_foreground(image, alpha)
+    opaque = (alpha == 1).expand_as(image)
+    assert (found - image)[opaque].abs().max() < 1e-4
+
+
+def test_batch_equals_single(example) -> None:
+    image, alpha = (x.repeat(2, 1, 1, 1) for x in example)
+    image[1] = image[1].flip(-1)
+    together = estimate_foreground(image, alpha)
+    assert torch.equal(together[1:], estimate_foreground(image[1:], alpha[1:]))
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 40, 0, 30), (200, 230, 150, 300), (330, 360, 600, 640), (0, 360, 0, 640), (9, 9, 9, 9)]
+)
+def test_leaving_out_what_alpha_does_not_reach_changes_nothing(box: tuple[int, int, int, int]) -> None:
+    top, bottom, left, right = box
+    image = torch.rand(1, 3, 360, 640, generator=torch.Generator().manual_seed(4))
+    alpha = torch.zeros(1, 1, 360, 640)
+    alpha[..., top:bottom, left:right] = torch.rand(1, 1, bottom - top, right - left)
+    assert torch.equal(estimate_where_seen(image, alpha), estimate_foreground(image, alpha))

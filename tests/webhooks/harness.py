@@ -1,0 +1,98 @@
+"""Jobs that end with a webhook, dispatchers, and a look at the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from serve_app.artifacts.store import Artifacts
+from serve_app.database.engine import Database
+from serve_app.database.tables import deliveries
+from serve_app.errors import WireError
+from serve_app.jobs.model import Claim, Event, NewJob
+from serve_app.jobs.request import JobResult
+from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.protocols import MediaFile
+from serve_app.settings import WebhookSettings
+from serve_app.webhooks.dispatcher import Dispatcher
+from serve_app.webhooks.outbox import Outbox
+from serve_app.webhooks.payload import PayloadBuilder
+from serve_app.webhooks.signing_keys import KeyFile
+
+FILES = "https://service.example:8001"
+PROMPT = {"first_delay_s": 0.0, "poll_s": 0.01}  # tries again at once
+LIMIT_S = 10.0
+
+
+def media(job_id: str, kind: str = "output") -> MediaFile:
+    name = f"outputs/{job_id}/1/{kind}.mp4"
+    return MediaFile(name, "video/mp4", f"{kind}.mp4", 5, 640, 360, 23.976, 5.5, 132)
+
+
+def link(name: str, base: str) -> str:
+    return f"{base}/files/{name}"
+
+
+@dataclass
+class WebhookHarness:
+    url: str
+    store: SqlJobStore
+    artifacts: Artifacts
+    keys: KeyFile
+    dispatchers: list[Dispatcher] = field(default_factory=list)
+    outboxes: list[Outbox] = field(default_factory=list)
+
+    def dispatcher(self, **settings: Any) -> Dispatcher:
+        chosen = WebhookSettings(**(PROMPT | settings))
+        payloads = PayloadBuilder(self.artifacts, link, chosen.max_inline_bytes)
+        self.dispatchers.append(Dispatcher(chosen, self.url, self.keys, payloads))
+        return self.dispatchers[-1]
+
+    def outbox(self, lease_s: float = 60.0) -> Outbox:
+        self.outboxes.append(Outbox(self.url, lease_s, lease_s))
+        return self.outboxes[-1]
+
+    async def close(self) -> None:
+        for dispatcher in self.dispatchers:
+            await dispatcher.stop()
+        for outbox in self.outboxes:
+            await outbox.close()
+
+    async def claimed(self, job_id: str, webhook: str, **options: Any) -> Claim:
+        new = NewJob(job_id, {}, webhook=webhook, **({"files_url": FILES} | options))
+        await self.store.insert(new)
+        (claim,) = await self.store.claim("runner", 60.0, 1)
+        return claim
+
+    async def completed(
+        self, job_id: str, webhook: str, mask: bool = False, inline: bool = False, **options: Any
+    ) -> None:
+        claim = await self.claimed(job_id, webhook, **options)
+        result = JobResult(media(job_id), media(job_id, "mask") if mask else None, inline)
+        assert await self.store.complete(claim.lease, result.as_json())
+
+    async def failed(self, job_id: str, webhook: str, error: WireError) -> None:
+        claim = await self.claimed(job_id, webhook)
+        assert await self.store.fail(claim.lease, error)
+
+    async def row(self, job_id: str) -> Row[Any]:
+        database = Database(self.url)
+        try:
+            (row,) = await database.read(select(deliveries).where(deliveries.c.job_id == job_id))
+            return row
+        finally:
+            await database.close()
+
+    async def settled(self, job_id: str) -> Row[Any]:
+        """The delivery when nothing more will be done about it."""
+        async with asyncio.timeout(LIMIT_S):
+            while not (row := await self.row(job_id)).done:  # noqa: ASYNC110 (a table has no event)
+                await asyncio.sleep(0.01)
+        return row
+
+    async def told(self, job_id: str) -> list[Event]:
+        """What the job's log says of its webhook."""
+        return [event for event in await self.store.events(job_id) if event.message.startswith("webhook")]
