@@ -22,6 +22,18 @@ class Metrics(BaseModel):
     inference_time: float | None = Field(None, description="Seconds of processing.")
 
 
+class JobProgress(BaseModel):
+    """How far a running job is: an extension of this service, which the vendor's clients ignore."""
+
+    stage: str = Field(description="fetching, indexing, segmenting, joining or finishing.")
+    frames_done: int = Field(ge=0)
+    frames_total: int = Field(ge=0, description="0 until the video is indexed.")
+    frames_per_second: float | None = Field(description="Measured; null until a chunk is finished.")
+    seconds_left: float | None = Field(
+        description="Until the last frame is finished; null until it is known."
+    )
+
+
 class Addressed(BaseModel):
     """What each reply about a job names."""
 
@@ -48,6 +60,7 @@ class QueueStatus(Addressed):
 
     status: Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
     queue_position: int | None = Field(None, ge=0, description="How many jobs go first; only in the queue.")
+    progress: JobProgress | None = Field(None, description="Only while the job runs; an extension.")
     error: str | None = Field(None, description="What went wrong.")
     error_type: str | None = None
 

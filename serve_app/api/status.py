@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,6 +66,8 @@ def describe(job: Job, addresses: Addresses, position: int | None, lines: Sequen
     status |= {"request_id": job.id, **addresses.of(job.id)}
     status["logs"] = None if lines is None else [_line(line) for line in lines]
     status["metrics"] = _metrics(job)
+    if job.state is JobState.RUNNING and job.progress.stage:
+        status["progress"] = asdict(job.progress)
     if job.error is not None:
         status["error"], status["error_type"] = _summary(job.error)
     return status
@@ -80,7 +83,7 @@ async def position_of(store: JobStore, job: Job) -> int | None:
 
 def _line(event: Event) -> dict[str, str]:
     at = datetime.fromtimestamp(event.at, UTC).isoformat(timespec="microseconds")
-    return {"message": event.message, "level": event.level, "source": "USER", "timestamp": at}
+    return {"message": event.message, "level": event.level.value, "source": "USER", "timestamp": at}
 
 
 def _metrics(job: Job) -> dict[str, float]:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 
 from serve_app.api.status import Addresses, describe, position_of
-from serve_app.jobs.model import Event, Job
+from serve_app.jobs.model import Event, Job, JobState, Progress
 from serve_app.jobs.store import JobStore
 
 LOOK_S = 0.25
@@ -36,12 +36,12 @@ async def follow(
     """The events of `job`, the first at once; ends with the job, or when the client has gone."""
     clock = asyncio.get_running_loop().time
     seen = 0
-    told: tuple[str, int | None] | None = None
+    told: tuple[JobState, int | None, Progress] | None = None
     spoke = clock()
     while True:
         # The log is read after the state: once the job is over, nothing is added to it.
         lines: list[Event] | None = await store.events(job.id, seen) if logs else None
-        standing = (job.state.value, await position_of(store, job))
+        standing = (job.state, await position_of(store, job), job.progress)
         if lines or standing != told:
             told, spoke = standing, clock()
             seen = lines[-1].number if lines else seen

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import copyfileobj
@@ -17,13 +17,12 @@ from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
-from serve_app.fal import ENDPOINT
+from serve_app.fal import ENDPOINT, QUEUE, REST
+from serve_app.jobs.model import LogLevel
 
-QUEUE = "/queue"
 POLL_S = 0.3
-FRAMES = re.compile(r"(\d+)/(\d+) frames")  # the line of a job's log that tells how far it is
 BLOCK = 1 << 20
 
 
@@ -79,23 +78,32 @@ async def _watch(client: httpx.AsyncClient, status_url: str, label: str, console
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} frames"),
+        TextColumn("{task.completed}/{task.total} frames{task.fields[rate]}"),
     )
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(label, total=None)
-        told = 0
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(label, total=None, rate="")
+        shown = 0
         while True:
             status = _json(await client.get(status_url, params={"logs": 1}))
-            for line in status["logs"][told:]:
-                if frames := FRAMES.match(line["message"]):
-                    bar.update(task, completed=int(frames[1]), total=int(frames[2]))
-                else:
+            for line in status["logs"][shown:]:
+                if line["level"] != LogLevel.DEBUG:  # the bar says the same
                     bar.console.print(f"  {line['message']}")
-            told = len(status["logs"])
+            shown = len(status["logs"])
             if status["status"] == "COMPLETED":
-                bar.update(task, completed=bar.tasks[0].total)
+                bar.update(task, completed=bar.tasks[0].total, rate="")
                 return
+            if (progress := status.get("progress")) and progress["frames_total"]:
+                done, total = progress["frames_done"], progress["frames_total"]
+                bar.update(task, completed=done, total=total, rate=_pace(progress))
             await asyncio.sleep(POLL_S)
+
+
+def _pace(progress: dict[str, Any]) -> str:
+    """For example ", 6.1 frames/s, 0:00:14 left", as far as it is known."""
+    rate, left = progress["frames_per_second"], progress["seconds_left"]
+    if rate is None or left is None:
+        return ""
+    return f", {rate:.1f} frames/s, {timedelta(seconds=round(left))} left"
 
 
 async def download(server: Server, url: str, path: Path) -> None:
@@ -121,7 +129,7 @@ async def upload(server: Server, path: Path) -> str:
     headers = {"Content-Type": kind, "Content-Length": str(path.stat().st_size)}
     try:
         async with server.client(timeout=60, headers=server.headers) as client:
-            target = _json(await client.post("/rest/storage/upload/initiate", json=announced))
+            target = _json(await client.post(REST + "/storage/upload/initiate", json=announced))
         async with server.client(timeout=httpx.Timeout(60, read=None)) as client:
             reply = await client.put(target["upload_url"], content=_blocks(path), headers=headers)
     except httpx.TransportError as error:

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from serve_app.database.engine import BUSY_S, is_sqlite, on_sqlite_connect, parse, reaching
 from serve_app.errors import SchemaOutdated
 
-VERSION = "0003"
+VERSION = "0004"
 FIRST = "0001"  # of the release that kept no version
 LOCK = 0x6269726566  # the number of our advisory lock
 REMEDY = "run `birefnet-serve migrate --config …` with the profile of this service"

@@ -67,6 +67,8 @@ jobs = Table(
     Column("stage", Text, nullable=False),
     Column("frames_done", BigInteger, nullable=False),
     Column("frames_total", BigInteger, nullable=False),
+    Column("frames_per_second", Double),
+    Column("seconds_left", Double),
     Column("result", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
     # "" for none: a unique index takes any two NULLs for different.

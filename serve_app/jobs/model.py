@@ -99,11 +99,22 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is."""
+    """How far a job is. Rate and remaining time are None as long as no frame has been measured."""
 
     stage: str = ""
     frames_done: int = 0
     frames_total: int = 0
+    frames_per_second: float | None = None
+    seconds_left: float | None = None
+
+
+class LogLevel(StrEnum):
+    """How much a line of a job's log matters. Lines that only repeat the progress are DEBUG."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARN = "WARN"
+    ERROR = "ERROR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +123,7 @@ class Event:
 
     number: int
     at: float
-    level: str
+    level: LogLevel
     message: str
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
-from serve_app.jobs.model import Json, Lease, Progress
+from serve_app.jobs.model import Json, Lease, LogLevel, Progress
 from serve_app.jobs.store import JobStore
 from serve_app.protocols import Chunk, PieceRef, Provenance
 
@@ -20,13 +20,13 @@ class Journal:
         self._lease = lease
         self._progress = Progress()
 
-    async def report(self, progress: Progress, *lines: str) -> None:
+    async def report(self, progress: Progress, *lines: str, level: LogLevel = LogLevel.INFO) -> None:
         """Where the job stands now, and what there is to say about it."""
         self._progress = progress
         for line in lines:
             logger.info("job %s: %s", self._lease.job_id, line)
         try:
-            await self._store.report(self._lease, progress, lines)
+            await self._store.report(self._lease, progress, lines, level)
         except Exception:
             logger.exception("the progress of job %s could not be written", self._lease.job_id)
 

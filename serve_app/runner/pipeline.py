@@ -11,7 +11,7 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge, NothingProduced
 from serve_app.fetch.fetch import FetchLimits, fetch
 from serve_app.files.signing import Signer
-from serve_app.jobs.model import Progress
+from serve_app.jobs.model import LogLevel, Progress
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.protocols import CallLimits, Chunk, Index, JoinRequest, MediaFile, PieceRef
@@ -20,7 +20,7 @@ from serve_app.runner.concurrency import Share, Window
 from serve_app.runner.journal import Journal
 from serve_app.runner.log_lines import checked, count, describe, megabytes, network
 from serve_app.runner.plan import ChunkLimits, plan_chunks
-from serve_app.runner.progress import ProgressMeter
+from serve_app.runner.progress import STAGE, ProgressMeter
 from serve_app.runner.retry import TRIES, CallPolicy, call
 from serve_app.settings import Settings
 from serve_app.video.formats import output_format
@@ -59,7 +59,7 @@ class Pipeline:
         index = await self._probe(job)
         chunks = plan_chunks(index, ChunkLimits(**self._settings.chunk.model_dump()))
         total = len(index.pts)
-        await journal.report(Progress("segmenting", 0, total), f"indexed: {describe(index)}")
+        await journal.report(Progress(STAGE, 0, total), f"indexed: {describe(index)}")
         pieces = await self._chunks(job, index, chunks)
         done = sum(piece.frames for piece in pieces)
         await journal.report(Progress("joining", done, total), f"joining {count(len(pieces), 'piece')}")
@@ -138,7 +138,7 @@ class Pipeline:
             line = network(piece, job.request)
             if line not in told:
                 told.add(line)
-                await job.journal.report(Progress("segmenting", meter.done, meter.total), line)
+                await job.journal.report(meter.progress(), line)
 
         ticker = asyncio.create_task(_tick(job.journal, meter))
         try:
@@ -154,7 +154,7 @@ class Pipeline:
         made = [pieces[number] for number in sorted(pieces) if pieces[number].frames]
         if not made:
             raise NothingProduced("No frame of the video could be decoded.", field="video_url")
-        await job.journal.report(Progress("segmenting", meter.done, meter.total), meter.summary())
+        await job.journal.report(meter.progress(), meter.summary())
         return made
 
     async def _resumable(self, journal: Journal, chunks: list[Chunk]) -> dict[int, PieceRef]:
@@ -205,7 +205,7 @@ async def _tick(journal: Journal, meter: ProgressMeter) -> None:
         line = str(meter)
         if line != told:
             told = line
-            await journal.report(Progress("segmenting", meter.done, meter.total), line)
+            await journal.report(meter.progress(), line, level=LogLevel.DEBUG)
 
 
 def _frames(pieces: dict[int, PieceRef]) -> int:

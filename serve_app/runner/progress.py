@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from serve_app.jobs.model import Progress
+
+STAGE = "segmenting"
 TICK_S = 1.0
 TICKS = 300  # the log of a long job grows ever slower: a line a second would be thousands
 
@@ -45,14 +48,27 @@ class ProgressMeter:
             return (self.done - done) / (self._last - when)
         return (self.done - self._resumed) / max(self._last - self._begun, 1e-9)
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the last frame is finished, once the rate is known."""
+        rate = self.rate
+        if not rate:
+            return None
+        if self.done >= self.total:
+            return 0.0
+        return max((self.total - self.done) / rate - (self._clock() - self._last), 0.0)
+
+    def progress(self) -> Progress:
+        """The figures as they are reported to the job table."""
+        return Progress(STAGE, self.done, self.total, self.rate, self.left_s)
+
     def __str__(self) -> str:
         """For example "48/132 frames, 6.1 frames/s, 14 s left"."""
         line = f"{self.done}/{self.total} frames"
-        rate = self.rate
-        if not rate or self.done >= self.total:
+        rate, left = self.rate, self.left_s
+        if not rate or (not left and self.done >= self.total):
             return line
-        left = (self.total - self.done) / rate - (self._clock() - self._last)
-        return f"{line}, {rate:.1f} frames/s, {_duration(max(left, 0.0))} left"
+        return f"{line}, {rate:.1f} frames/s, {_duration(left or 0.0)} left"
 
     def summary(self) -> str:
         """For example "segmented 132 frames in 24.1 s (5.5 frames/s)"."""

@@ -15,11 +15,10 @@ from sqlalchemy import ColumnElement, and_, case, not_, or_, select, update
 
 from serve_app.database.engine import Database, unbroken
 from serve_app.database.tables import deliveries, jobs, now
-from serve_app.jobs.model import Job
+from serve_app.jobs.model import Job, LogLevel
 from serve_app.jobs.sql.rows import job_columns, to_job
-from serve_app.jobs.sql.transitions import INFO, log
+from serve_app.jobs.sql.transitions import log
 
-WARN = "WARN"
 PEEKED = 200
 
 
@@ -99,10 +98,12 @@ class Outbox:
 
     async def finish(self, delivery: Delivery, line: str, error: str | None = None) -> None:
         """There is nothing more to do: it was delivered, or (with `error`) it never will be."""
-        await self._end(delivery, {"done": True, "last_error": error}, line, WARN if error else INFO)
+        await self._end(
+            delivery, {"done": True, "last_error": error}, line, LogLevel.WARN if error else LogLevel.INFO
+        )
 
     async def again(self, delivery: Delivery, delay_s: float, line: str, error: str) -> None:
-        await self._end(delivery, {"next_at": now() + delay_s, "last_error": error}, line, WARN)
+        await self._end(delivery, {"next_at": now() + delay_s, "last_error": error}, line, LogLevel.WARN)
 
     async def give_back(self, delivery: Delivery) -> None:
         """The attempt was broken off from our side: whoever comes next makes it again at once."""
@@ -110,7 +111,7 @@ class Outbox:
 
     @unbroken
     async def _end(
-        self, delivery: Delivery, values: dict[str, Any], line: str = "", level: str = INFO
+        self, delivery: Delivery, values: dict[str, Any], line: str = "", level: LogLevel = LogLevel.INFO
     ) -> None:
         held = and_(
             deliveries.c.job_id == delivery.job.id,

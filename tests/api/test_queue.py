@@ -20,7 +20,7 @@ from serve_app.errors import (
     StorageUnavailable,
     to_wire,
 )
-from serve_app.jobs.model import Claim, JobState, NewJob, Priority, Progress
+from serve_app.jobs.model import Claim, JobState, LogLevel, NewJob, Priority, Progress
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql.store import SqlJobStore
 from tests.api.harness import APP, FILE, INPUT, MEDIA, PATH, SUBMIT, ApiHarness, only_job, submitted
@@ -136,6 +136,32 @@ async def test_logs_are_the_whole_list_so_far(harness: ApiHarness) -> None:
             assert all(re.fullmatch(stamp, line["timestamp"]) for line in logs)
         for query in ("", "logs=0", "logs=false", "logs=perhaps"):
             assert (await client.get(f"{base}/status?{query}")).json()["logs"] is None
+
+
+async def test_the_progress_of_a_running_job_has_fields_of_its_own(harness: ApiHarness) -> None:
+    async with harness.client() as client:
+        base = await submitted(client)
+        assert "progress" not in (await client.get(base + "/status")).json()
+        claim = await claimed(harness)
+        await harness.store.report(claim.lease, Progress("segmenting", 24, 48, 6.0, 4.0))
+        assert (await client.get(base + "/status")).json()["progress"] == {
+            "stage": "segmenting",
+            "frames_done": 24,
+            "frames_total": 48,
+            "frames_per_second": 6.0,
+            "seconds_left": 4.0,
+        }
+        await harness.store.complete(claim.lease, JobResult(MEDIA).as_json())
+        assert "progress" not in (await client.get(base + "/status")).json()
+
+
+async def test_lines_that_repeat_the_progress_have_a_level_of_their_own(harness: ApiHarness) -> None:
+    async with harness.client() as client:
+        base = await submitted(client)
+        claim = await claimed(harness)
+        await harness.store.report(claim.lease, Progress(), ["24/48 frames"], LogLevel.DEBUG)
+        *_, line = (await client.get(base + "/status?logs=1")).json()["logs"]
+        assert (line["message"], line["level"]) == ("24/48 frames", "DEBUG")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,10 @@ async def test_one_event_for_each_change(harness: ApiHarness, served: httpx.Asyn
         assert [line["message"] for line in event["logs"]] == ["two", "three"]
         lines += event["logs"]
 
+        await harness.store.report(claim.lease, Progress("decode", 48, 48, 6.0, 0.0))
+        event = await anext(stream)  # without a line in the log
+        assert (event["progress"]["frames_per_second"], event["logs"]) == (6.0, [])
+
         await harness.store.complete(claim.lease, JobResult(MEDIA).as_json())
         event = await anext(stream)
         lines += event["logs"]

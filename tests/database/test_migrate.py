@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 
 from serve_app.cli.main import app
 from serve_app.database import migrate as schema
-from serve_app.database.engine import parse
+from serve_app.database.engine import is_sqlite, parse
 from serve_app.database.migrate import VERSION, migrate
 from serve_app.database.tables import metadata
 from serve_app.errors import SchemaOutdated, SetupError
@@ -146,6 +147,44 @@ async def test_a_table_of_the_last_release_is_taken_over(last_release: str) -> N
     assert await store.request_cancel("done") is CancelOutcome.ALREADY_TERMINAL
     await submit(store, "next")
     assert (await look(store, "next")).number == 6
+    await store.close()
+
+
+@pytest.fixture
+def version_3(empty_database_url: str) -> str:
+    """A database as the version before progress had a rate: a job under way, with a finished piece."""
+    url = parse(empty_database_url)
+    if is_sqlite(url):
+        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        connection.execute(
+            text(
+                "INSERT INTO jobs (id, state, priority, created_at, started_at, owner, token, attempts, expires_at, "
+                "stage, frames_done, frames_total, account, retry, keep_result, result_taken, files_deleted) VALUES "
+                "('running', 'RUNNING', 0, 1.5, 2.5, 'old', 1, 1, 4.5, 'segmenting', 24, 48, '', "
+                "true, true, false, false)"
+            )
+        )
+        connection.execute(text("INSERT INTO inputs (job_id, input) VALUES ('running', '{\"n\": 1}')"))
+        connection.execute(text("INSERT INTO pieces VALUES ('running', 0, '{\"start\": null}')"))
+    return empty_database_url
+
+
+async def test_a_table_of_version_3_is_taken_over(version_3: str) -> None:
+    assert migrate(version_3) == VERSION
+    store = SqlJobStore(version_3)
+    await store.open()
+    job = await look(store, "running", JobState.RUNNING)
+    assert job.progress == Progress("segmenting", 24, 48, None, None)
+    (claim,) = await store.claim("new", LEASE_S, 10)
+    assert (claim.input, claim.lease.token) == ({"n": 1}, 2)
+    assert await store.pieces("running") == {0: {"start": None}}
+    assert await store.report(claim.lease, Progress("segmenting", 30, 48, 6.0, 3.0))
+    assert (await look(store, "running")).progress == Progress("segmenting", 30, 48, 6.0, 3.0)
     await store.close()
 
 

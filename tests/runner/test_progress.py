@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serve_app.jobs.model import Progress
 from serve_app.runner.progress import ProgressMeter
 
 
@@ -16,6 +17,7 @@ class Clock:
 def test_no_rate_is_told_before_one_is_known() -> None:
     meter = ProgressMeter(132, 0, Clock())
     assert str(meter) == "0/132 frames"
+    assert meter.progress() == Progress("segmenting", 0, 132, None, None)
 
 
 def test_the_rate_leaves_out_the_start() -> None:
@@ -30,6 +32,7 @@ def test_the_rate_leaves_out_the_start() -> None:
     assert str(meter) == "48/96 frames, 6.0 frames/s, 8 s left"
     clock.now += 3.0
     assert str(meter) == "48/96 frames, 6.0 frames/s, 5 s left"
+    assert meter.progress() == Progress("segmenting", 48, 96, 6.0, 5.0)
     clock.now += 60.0
     assert str(meter) == "48/96 frames, 6.0 frames/s, 0 s left"
 
@@ -43,6 +46,7 @@ def test_frames_of_an_earlier_attempt_count_as_done_and_not_as_speed() -> None:
     clock.now += 10.0
     meter.add(30)
     assert str(meter) == "100/100 frames"
+    assert meter.progress() == Progress("segmenting", 100, 100, 3.0, 0.0)
     assert meter.summary() == "segmented 50 frames in 20.0 s (2.5 frames/s)"
 
 

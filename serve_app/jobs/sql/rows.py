@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, null
 
 from serve_app.database.tables import jobs, now
 from serve_app.errors import WireError
-from serve_app.jobs.model import Event, Job, JobState, NewJob, Priority, Progress
+from serve_app.jobs.model import Event, Job, JobState, LogLevel, NewJob, Priority, Progress
 
 job_columns = (
     jobs.c.number,
@@ -27,6 +27,8 @@ job_columns = (
     jobs.c.stage,
     jobs.c.frames_done,
     jobs.c.frames_total,
+    jobs.c.frames_per_second,
+    jobs.c.seconds_left,
     jobs.c.retry,
     jobs.c.hint,
     jobs.c.payload,
@@ -51,7 +53,9 @@ def to_job(row: Row[Any]) -> Job:
         owner=row.owner,
         token=row.token,
         attempts=row.attempts,
-        progress=Progress(row.stage, row.frames_done, row.frames_total),
+        progress=Progress(
+            row.stage, row.frames_done, row.frames_total, row.frames_per_second, row.seconds_left
+        ),
         retry=row.retry,
         hint=row.hint,
         payload=row.payload,
@@ -62,7 +66,7 @@ def to_job(row: Row[Any]) -> Job:
 
 
 def to_event(row: Row[Any]) -> Event:
-    return Event(row.number, row.at, row.level, row.message)
+    return Event(row.number, row.at, LogLevel(row.level), row.message)
 
 
 def new_row(job: NewJob) -> dict[str, Any]:

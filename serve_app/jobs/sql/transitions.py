@@ -11,10 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.database.tables import deliveries, events, inputs, jobs, now
 from serve_app.errors import WireError
-from serve_app.jobs.model import JobState
+from serve_app.jobs.model import JobState, LogLevel
 
-INFO = "INFO"
-ERROR = "ERROR"
 ALIVE = (JobState.QUEUED.value, JobState.RUNNING.value)
 TERMINAL = tuple(state.value for state in JobState if state.terminal)
 
@@ -53,7 +51,7 @@ async def tell(
 ) -> None:
     """The last line of a job's log, and its webhook into the outbox."""
     if state is JobState.FAILED:
-        await log(connection, job_id, [text_of(error)], ERROR)
+        await log(connection, job_id, [text_of(error)], LogLevel.ERROR)
     else:
         await log(connection, job_id, [state.value.lower()])
     if webhook is not None:
@@ -61,11 +59,13 @@ async def tell(
         await connection.execute(insert(deliveries).values(row))
 
 
-async def log(connection: AsyncConnection, job_id: str, lines: Sequence[str], level: str = INFO) -> None:
+async def log(
+    connection: AsyncConnection, job_id: str, lines: Sequence[str], level: LogLevel = LogLevel.INFO
+) -> None:
     """Add lines to a job's log. The caller's transaction has written the job's row before: its lock lets the numbers
     of one job become visible in their order, so a reader that goes on after the last number misses none.
     """
-    rows = [{"job_id": job_id, "level": level, "message": line} for line in lines]
+    rows = [{"job_id": job_id, "level": level.value, "message": line} for line in lines]
     if rows:
         await connection.execute(insert(events).values(at=now()), rows)
 
