@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict
 
 from serve_app.jobs.model import Json, Lease, Progress
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.store import JobLeases
 from serve_app.protocols import Chunk, PieceRef, Provenance
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
@@ -15,7 +15,7 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 class Journal:
     """The job table as one holder sees it. What cannot be written is logged: no job fails for want of a log line."""
 
-    def __init__(self, store: JobStore, lease: Lease) -> None:
+    def __init__(self, store: JobLeases, lease: Lease) -> None:
         self._store = store
         self._lease = lease
         self._progress = Progress()

@@ -9,7 +9,7 @@ from typing import Any
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge, NothingProduced
-from serve_app.fetch.fetch import FetchLimits, fetch
+from serve_app.fetch.fetch import fetch
 from serve_app.files.signing import Signer
 from serve_app.jobs.model import Progress
 from serve_app.jobs.names import JobNames
@@ -19,7 +19,7 @@ from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settin
 from serve_app.runner.concurrency import Share, Window
 from serve_app.runner.journal import Journal
 from serve_app.runner.log_lines import checked, count, describe, megabytes, network
-from serve_app.runner.plan import ChunkLimits, plan_chunks
+from serve_app.runner.plan import plan_chunks
 from serve_app.runner.progress import ProgressMeter
 from serve_app.runner.retry import TRIES, CallPolicy, call
 from serve_app.settings import Settings
@@ -57,7 +57,7 @@ class Pipeline:
         line = await self._stage_source(request.video_url, job.names.source)
         await journal.report(Progress("indexing"), line)
         index = await self._probe(job)
-        chunks = plan_chunks(index, ChunkLimits(**self._settings.chunk.model_dump()))
+        chunks = plan_chunks(index, self._settings.chunk)
         total = len(index.pts)
         await journal.report(Progress("segmenting", 0, total), f"indexed: {describe(index)}")
         pieces = await self._chunks(job, index, chunks)
@@ -93,7 +93,7 @@ class Pipeline:
         begun = asyncio.get_running_loop().time()
         with self._artifacts.scratch(name) as directory:
             path = directory / "source"
-            size = await fetch(url, path, FetchLimits(**self._settings.fetch.model_dump()))
+            size = await fetch(url, path, self._settings.fetch)
             await asyncio.to_thread(self._artifacts.put_file, name, path)
         return f"downloaded {megabytes(size)} in {asyncio.get_running_loop().time() - begun:.1f} s"
 

@@ -27,7 +27,7 @@ class Encoder(protocols.Encoder):
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.encoder.threads
-        self._artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+        self._artifacts = Artifacts.of(settings)
         self._workers = WorkerPool(settings.encoder.scale.max_ongoing, "encoding")
 
     async def encode(

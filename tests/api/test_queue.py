@@ -23,7 +23,9 @@ from serve_app.errors import (
 from serve_app.jobs.model import Claim, JobState, NewJob, Priority, Progress
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.settings import IngressSettings
 from tests.api.harness import APP, FILE, INPUT, MEDIA, PATH, SUBMIT, ApiHarness, only_job, submitted
+from tests.jobs.steps import newest
 
 FORMS = ["/queue" + APP, "/queue" + PATH]
 NOWHERE = str(uuid.UUID(int=7))
@@ -213,11 +215,11 @@ async def test_an_invalid_input_is_taken_and_fails_as_run_does(harness: ApiHarne
 
 
 async def test_a_body_that_is_too_large_is_not_taken(store: SqlJobStore, artifacts: Artifacts) -> None:
-    harness = ApiHarness(store, artifacts, max_body_bytes=1000)
+    harness = ApiHarness(store, artifacts, limits=IngressSettings(max_body_bytes=1000))
     async with harness.client() as client:
         reply = await client.post(SUBMIT, json={"video_url": "data:," + "x" * 1000})
     assert (reply.status_code, reply.json()["detail"][0]["type"]) == (422, "file_too_large")
-    assert await store.recent(1) == []
+    assert await newest(store, 1) == []
 
 
 @pytest.mark.parametrize("running", [False, True])

@@ -19,6 +19,7 @@ from serve_app.jobs.model import Claim
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql.store import SqlJobStore
 from tests.api.harness import FILE, INPUT, MEDIA, PATH, SIGNER, ApiHarness
+from tests.jobs.steps import newest
 
 
 @pytest.mark.parametrize("path", [PATH, "/run" + PATH])
@@ -126,6 +127,6 @@ async def test_sync_mode_carries_the_file_and_forgets_it(harness: ApiHarness) ->
     assert reply.status_code == 200
     assert reply.json()["video"]["url"] == "data:video/webm;base64,YSB2aWRlbw=="
     assert reply.json()["video"]["file_size"] == 7
-    (job,) = await harness.store.recent(1)
+    (job,) = await newest(harness.store, 1)
     assert job.result is None
     assert not (harness.artifacts.root / "outputs").exists()

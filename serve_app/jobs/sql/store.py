@@ -8,9 +8,10 @@ from serve_app.jobs.sql.history import HistoryQueries
 from serve_app.jobs.sql.leases import LeaseQueries
 from serve_app.jobs.sql.requests import RequestQueries
 from serve_app.jobs.sql.retention import RetentionQueries
+from serve_app.jobs.store import JobStore
 
 
-class SqlJobStore(RequestQueries, HistoryQueries, LeaseQueries, RetentionQueries):
+class SqlJobStore(RequestQueries, HistoryQueries, LeaseQueries, RetentionQueries, JobStore):
     """A job table behind a URL: `sqlite:////var/lib/service/jobs.db`, `postgresql://user@host/database`."""
 
     def __init__(self, url: str) -> None:
