@@ -39,8 +39,7 @@ class OutputBuffers:
     @classmethod
     def blank(cls, count: int, options: CutOptions) -> OutputBuffers:
         layout = options.layout
-        dtype = np.uint8 if layout.depth == 8 else np.uint16
-        planes = tuple(np.empty((count, *size), dtype) for size in layout.plane_sizes)
+        planes = tuple(np.empty((count, *size), layout.sample_type) for size in layout.plane_sizes)
         return cls(planes, np.empty((count, layout.height, layout.width), np.uint8))
 
 

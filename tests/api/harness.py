@@ -32,6 +32,17 @@ INPUT = {"video_url": "http://host.example/v.mp4"}
 SIGNER = Signer(b"k" * 32)
 MEDIA = MediaFile("outputs/ab12/output.mp4", "video/mp4", "output.mp4", 1234, 640, 360, 23.976, 5.5, 132)
 FILE = SIGNER.file_path(MEDIA.name)  # the path of its URL
+VIDEO = {
+    "url": "http://service.example:8001" + FILE,
+    "content_type": "video/mp4",
+    "file_name": "output.mp4",
+    "file_size": 1234,
+    "width": 640,
+    "height": 360,
+    "fps": 23.976,
+    "duration": 5.5,
+    "num_frames": 132,
+}
 
 Work = Callable[[SqlJobStore, Claim], Awaitable[object]]
 

@@ -24,22 +24,11 @@ from serve_app.jobs.model import Claim, JobState, NewJob, Priority, Progress
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.settings import IngressSettings
-from tests.api.harness import APP, FILE, INPUT, MEDIA, PATH, SUBMIT, ApiHarness, only_job, submitted
+from tests.api.harness import APP, INPUT, MEDIA, PATH, SUBMIT, VIDEO, ApiHarness, only_job, submitted
 from tests.jobs.steps import newest
 
 FORMS = ["/queue" + APP, "/queue" + PATH]
 NOWHERE = str(uuid.UUID(int=7))
-VIDEO = {
-    "url": "http://service.example:8001" + FILE,
-    "content_type": "video/mp4",
-    "file_name": "output.mp4",
-    "file_size": 1234,
-    "width": 640,
-    "height": 360,
-    "fps": 23.976,
-    "duration": 5.5,
-    "num_frames": 132,
-}
 
 
 async def claimed(harness: ApiHarness) -> Claim:
