@@ -11,7 +11,7 @@ help:
 	@echo "make serve      run the service on http://127.0.0.1:8000 until Ctrl-C"
 	@echo "make test       all tests (test-fast: without those that start a cluster)"
 	@echo "make node       the official JavaScript client, for the tests that drive it (needs Node and npm)"
-	@echo "make check      ruff and mypy"
+	@echo "make check      ruff, mypy, and the order of the packages"
 	@echo "make bench      the benchmarks behind the README's tables"
 	@echo "make bulk       memory under a 1 GB upload and a slow reader of 1 GB (18 minutes)"
 	@echo "make train      train the embedded checkpoint again (hours; see training/README.md)"
@@ -40,6 +40,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 test: setup
 	$(BIN)/python -m pytest

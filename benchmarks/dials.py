@@ -53,9 +53,7 @@ class Field:
 def cutout(output_type: OutputType, count: int, width: int, height: int) -> Cutout:
     """Frames of the clip in the layout of `output_type`, and the matte."""
     layout = cutout_layout(PixelLayout(width, height), output_type)
-    planes = [
-        np.empty((count, *size), np.uint8 if layout.depth == 8 else np.uint16) for size in layout.plane_sizes
-    ]
+    planes = [np.empty((count, *size), layout.sample_type) for size in layout.plane_sizes]
     unpacker = Unpacker(layout, 0)
     with av.open(str(CLIP)) as clip:
         for row, frame in zip(range(count), clip.decode(video=0), strict=False):

@@ -28,7 +28,7 @@ from serve_app.local.profile import Profile, free_port
 from serve_app.local.service import running
 from serve_app.protocols import CutOptions, Frames, IndexBrief, JoinRequest
 from serve_app.runner.chunk_calls import encode_settings
-from serve_app.runner.plan import ChunkLimits, plan_chunks
+from serve_app.runner.plan import plan_chunks
 from serve_app.segmentation.processing import make_engine
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
@@ -90,7 +90,7 @@ def stages(clip: Path, profile: Profile, request: JobRequest, directory: Path) -
     settings = profile.settings
     engine = make_engine(Variant.LIGHT, settings.segmenter_for(Variant.LIGHT))
     index, probing = timed(own_cpu, lambda: probe(clip))
-    chunks = plan_chunks(index, ChunkLimits(**settings.chunk.model_dump()))
+    chunks = plan_chunks(index, settings.chunk)
     options = CutOptions(
         request.operating_size,
         request.refine_foreground,

@@ -20,6 +20,7 @@ from serve_app.stages.segmenter import Segmenter
 
 LITTLE_CPU = {"num_cpus": 0.1}
 GRACE_S = 60.0  # longer than the slowest chunk, not than the slowest job
+FILES_CLOSE_S = 10.0  # for what the file server does after its transfers have ended or were cut
 
 
 def build(settings: Settings) -> Application:
@@ -48,7 +49,7 @@ def build(settings: Settings) -> Application:
         ray_actor_options=LITTLE_CPU,
         graceful_shutdown_timeout_s=GRACE_S,
     )
-    files = _bind(FileServer, settings)
+    files = _bind(FileServer, settings, graceful_shutdown_timeout_s=settings.files.drain_s + FILES_CLOSE_S)
     return _bind(
         Ingress,
         settings,

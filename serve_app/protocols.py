@@ -1,7 +1,7 @@
 """The architecture on one page: what passes between the stages, and what a stage promises.
 
     source ── Decoder.probe ──▶ Index ── plan ──▶ Chunk, Chunk, …
-    Chunk ── Decoder.decode ──▶ Frames ── Segmenter.cut_out ──▶ Cutout ── Encoder.encode ──▶ PieceRef
+    Chunk ── Decoder.decode ──▶ Frames ── Segmenter.cut_out ──▶ Cutout ── Encoder.encode ──▶ Piece
     PieceRef, PieceRef, … ── Encoder.join ──▶ MediaFile
 
 A chunk is computed from its name alone (source, range, options): any replica may compute it, again, or
@@ -11,13 +11,14 @@ torch or PyAV, so every process may import it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from serve_app.arrays import check_array, check_frames
 from serve_app.fal import OutputType, Quality, WriteMode
 
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -58,18 +59,28 @@ class PixelLayout:
         return (luma, self.chroma_size, self.chroma_size) + ((luma,) if self.alpha else ())
 
     @property
+    def sample_type(self) -> type[np.unsignedinteger[Any]]:
+        return np.uint8 if self.depth == 8 else np.uint16
+
+    @property
     def frame_bytes(self) -> int:
-        return sum(h * w for h, w in self.plane_sizes) * (1 if self.depth == 8 else 2)
+        return sum(h * w for h, w in self.plane_sizes) * np.dtype(self.sample_type).itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Decoded frames of one chunk: one array [N, H, W] per plane, PTS (ticks of `time_base`) per frame."""
+    """Decoded frames of one chunk: one array [N, H, W] per plane, ascending PTS (ticks of `time_base`) per frame.
+
+    Checked when made (ValueError, TypeError), not again when it arrives pickled in another process.
+    """
 
     planes: tuple[Plane, ...]
     layout: PixelLayout
     pts: Ticks
     time_base: Fraction
+
+    def __post_init__(self) -> None:
+        check_frames(self.planes, self.layout.plane_sizes, self.layout.sample_type, self.pts)
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -89,13 +100,19 @@ class Cutout:
     """A chunk after segmentation: colour planes in the output's layout (no alpha plane) and the matte.
 
     `matte` is [N, H, W] uint8, 255 = subject. `colour` is composed over black already where the output has no
-    alpha, and straight (not premultiplied) where it has. `seconds`: processing time, waiting excluded.
+    alpha, and straight (not premultiplied) where it has. `seconds`: processing time, without waiting.
     """
 
     colour: Frames
     matte: npt.NDArray[np.uint8]
     provenance: Provenance
     seconds: float
+
+    def __post_init__(self) -> None:
+        layout = self.colour.layout
+        if layout.alpha:
+            raise ValueError("the colour of a cutout has no alpha plane: the matte is its alpha")
+        check_array("matte", self.matte, (len(self.colour), layout.height, layout.width), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +191,13 @@ class EncodeSettings:
     mask: bool = False  # the matte as a grey video (white = subject) in the place of the cutout
 
 
+class StageSeconds(NamedTuple):
+    """Processing time of a chunk by stage, waiting excluded."""
+
+    segmentation: float
+    encoding: float
+
+
 @dataclass(frozen=True, slots=True)
 class PieceRef:
     """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times.
@@ -189,7 +213,18 @@ class PieceRef:
     last_pts: int
     sha256: str
     provenance: Provenance
-    seconds: tuple[float, float]  # of segmentation, of encoding
+    seconds: StageSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyPiece:
+    """Of a chunk in whose range nothing could be decoded: there is no file."""
+
+    provenance: Provenance
+    seconds: StageSeconds
+
+
+Piece = PieceRef | EmptyPiece
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +280,7 @@ class Encoder(Protocol):
 
     async def encode(
         self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
-    ) -> PieceRef: ...
+    ) -> Piece: ...
 
     async def join(self, request: JoinRequest, limits: CallLimits) -> MediaFile: ...
 
@@ -262,8 +297,3 @@ class IndexBrief:
     @classmethod
     def of(cls, index: Index) -> IndexBrief:
         return cls(index.layout, index.rotation, index.time_base, index.sequential)
-
-
-def even(layout: PixelLayout) -> PixelLayout:
-    """The layout with both sides rounded up to even numbers, as H.264 4:2:0 needs them."""
-    return replace(layout, width=layout.width + layout.width % 2, height=layout.height + layout.height % 2)

@@ -66,7 +66,10 @@ class SegmenterSettings(_Part):
 
 
 class ChunkSettings(_Part):
-    """How a source is cut; fixed per profile, so that a repeated run gives the same bytes."""
+    """How a source is cut; fixed per profile, so that a repeated run gives the same bytes.
+
+    max_bytes, max_frames: raw size and length of a chunk; `min_frames` wins over both (a GOP needs some).
+    """
 
     max_bytes: int = Field(100 << 20, ge=1 << 20)
     max_frames: int = Field(24, ge=8, le=48)
@@ -97,17 +100,22 @@ class FilesSettings(_Part):
 
     public_url: what clients see, when it is not the host they asked.
     upstream: URL of Serve's HTTP proxy, when clients reach the API by the file server's port too.
+    drain_s: how long transfers may go on when the server stops; then they are cut.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(8001, ge=1, le=65535)
     public_url: str | None = None
     upstream: str | None = None
+    drain_s: float = Field(10.0, ge=1)
 
 
 class UploadSettings(_Part):
-    """What clients may store. `lifetime_s`: of uploads whose client asks for none (None: for ever). `idle_s`: without
-    a byte, until an upload is given up.
+    """What clients may store.
+
+    max_bytes: of one upload, in parts or not.
+    lifetime_s: of uploads whose client asks for none (None: for ever).
+    idle_s: without a byte of a body, until the upload is given up.
     """
 
     max_bytes: int = 20 << 30
@@ -123,8 +131,8 @@ class TlsSettings(_Part):
 
 
 class ExpirySettings(_Part):
-    """Seconds after a job's end until its files, its row, or a result that was not to be kept are deleted (None:
-    never), and how often that is looked at.
+    """Seconds after a job's end until its files go, until its row goes (never before its files), and until a result
+    goes that was not to be kept (None: never). The sweeper looks every `every_s`.
     """
 
     files_s: float | None = Field(7 * 86400.0, gt=0)
@@ -134,6 +142,8 @@ class ExpirySettings(_Part):
 
 
 class FetchSettings(_Part):
+    """What a source may cost. `allow_private`: whether hosts outside the public internet may be read."""
+
     max_bytes: int = 20 << 30
     connect_s: float = 10.0
     read_s: float = 60.0
@@ -177,6 +187,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".birefnet-serve")
     database: str | None = None  # postgresql://… ; None: SQLite in the data directory
     artifacts: str | None = None  # s3://, gs:// or az:// with bucket and prefix; None: in the data directory
+    node_cache_bytes: int = Field(20 << 30, ge=0)  # of a bucket's artifacts, that a node keeps copies of
     secret: SecretStr | None = (
         None  # behind signed URLs, the same in all processes; None: in the data directory
     )

@@ -30,16 +30,6 @@ def test_the_builder_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_database_and_the_codecs_stay_where_they_belong() -> None:
-    """The runner plans and calls; it decodes nothing."""
-    code = (
-        "import sys, serve_app.runner.loop, serve_app.jobs.sql.store;"
-        "print([m for m in ('torch', 'transformers', 'av') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
 def test_profiles_are_strictly_valid(path: Path) -> None:
     written = yaml.safe_load(path.read_text())

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, select, update
 
-from serve_app.database.engine import Database, unbroken
-from serve_app.database.migrate import check
+from serve_app.database.engine import unbroken
+from serve_app.database.store import DatabaseStore
 from serve_app.database.tables import api_keys, now
 from serve_app.errors import SetupError
 
@@ -59,18 +59,8 @@ class NewKey:
         return f"{self.key.id}:{self.secret}"
 
 
-class KeyTable:
+class KeyTable(DatabaseStore):
     """The keys in the database of the jobs."""
-
-    def __init__(self, url: str) -> None:
-        self._database = Database(url)
-
-    async def open(self) -> None:
-        """Raises `SchemaOutdated` when the schema is not this version's."""
-        await check(self._database.writer)
-
-    async def close(self) -> None:
-        await self._database.close()
 
     @unbroken
     async def create(self, name: str, account: str | None = None, admin: bool = False) -> NewKey:

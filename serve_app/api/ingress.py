@@ -21,7 +21,6 @@ from serve_app.api.urls import FileUrls
 from serve_app.artifacts.store import Artifacts
 from serve_app.files.links import FileLinks
 from serve_app.files.signing import Signer
-from serve_app.files.uploads import UploadLimits
 from serve_app.webhooks.signing_keys import KeyFile
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class HandleNotifier:
             logger.warning("the runner could not be told to %s", method, exc_info=True)
 
 
-# Waiting requests are cheap and must not hold back others: the cap on them is `Services.max_waiting`.
+# Waiting requests are cheap and must not hold back others: the cap on them is `IngressSettings.max_waiting`.
 @serve.deployment(max_ongoing_requests=10_000, ray_actor_options={"num_cpus": 0.1})
 @serve.ingress()
 class Ingress:
@@ -74,9 +73,9 @@ class Ingress:
         self._store = SqlJobStore(settings.database_url)
         await self._store.open()
         self._keys = KeyTable(settings.database_url)
-        artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+        artifacts = Artifacts.of(settings)
         await asyncio.to_thread(artifacts.check)
-        signer = Signer.load(settings.secret_text, settings.data_dir)
+        signer = Signer.of(settings)
         self._services = Services(
             store=self._store,
             artifacts=artifacts,
@@ -88,10 +87,9 @@ class Ingress:
             ),
             webhook_keys=KeyFile(settings.webhook_key_file),
             verifier=Verifier(self._keys, settings.auth.cache_s) if settings.auth.required else None,
-            uploads=UploadLimits(**settings.uploads.model_dump()),
             public_url=settings.public_url,
-            max_waiting=settings.ingress.max_waiting,
-            max_body_bytes=settings.ingress.max_body_bytes,
+            limits=settings.ingress,
+            uploads=settings.uploads,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

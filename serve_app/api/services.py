@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from serve_app.api.urls import FileUrls
 from serve_app.artifacts.store import Artifacts
-from serve_app.files.uploads import UploadLimits
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.store import JobRequests
+from serve_app.settings import IngressSettings, UploadSettings
 from serve_app.webhooks.signing_keys import KeyFile
 
 if TYPE_CHECKING:
@@ -27,21 +27,19 @@ class RunnerNotifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The opened job table, the artifact store, the runner's ear, where files are, and how many requests may wait.
+    """The opened job table, the artifact store, how the runner is notified, where files are, and the limits.
 
-    public_url: the API as clients see it, when it is not the host that they ask.
-    uploads: what clients may store.
-    verifier: knows the API keys; None where none are needed.
     webhook_keys: those that webhooks are signed with.
+    verifier: knows the API keys; None where none are needed.
+    public_url: the API as clients see it, when it is not the host that they ask.
     """
 
-    store: JobStore
+    store: JobRequests
     artifacts: Artifacts
     notifier: RunnerNotifier
     urls: FileUrls
     webhook_keys: KeyFile
-    verifier: Verifier | None = None
-    uploads: UploadLimits = field(default_factory=UploadLimits)
-    public_url: str | None = None
-    max_waiting: int = 64
-    max_body_bytes: int = 512 << 20
+    verifier: Verifier | None
+    public_url: str | None
+    limits: IngressSettings
+    uploads: UploadSettings

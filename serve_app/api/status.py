@@ -15,7 +15,7 @@ from serve_app.api.urls import base_url
 from serve_app.errors import WireError
 from serve_app.fal import APP, QUEUE
 from serve_app.jobs.model import Event, Job, JobState, Json
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.store import JobRequests
 
 NOT_FOUND = {"status": "NOT_FOUND"}
 
@@ -24,7 +24,7 @@ WORDS = {JobState.QUEUED: "IN_QUEUE", JobState.RUNNING: "IN_PROGRESS"}
 _ID = re.compile(r"[0-9a-f-]{36}")
 
 
-async def find(store: JobStore, request: Request) -> Job | None:
+async def find(store: JobRequests, request: Request) -> Job | None:
     """The job that the path names, if it is one of the asking account; the reply then carries its id."""
     job_id = request.path_params["request_id"]
     job = await store.get(job_id) if _ID.fullmatch(job_id) else None
@@ -77,7 +77,7 @@ def wants_logs(request: Request) -> bool:
     return request.query_params.get("logs", "").lower() in ("1", "true")
 
 
-async def position_of(store: JobStore, job: Job) -> int | None:
+async def position_of(store: JobRequests, job: Job) -> int | None:
     return await store.position(job) if job.state is JobState.QUEUED else None
 
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from serve_app.api.status import Addresses, describe, position_of
 from serve_app.jobs.model import Event, Job, JobState, Progress
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.store import JobRequests
 
 LOOK_S = 0.25
 PING_S = 10.0
@@ -25,7 +25,7 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def follow(
-    store: JobStore,
+    store: JobRequests,
     job: Job,
     addresses: Addresses,
     logs: bool,

@@ -17,14 +17,13 @@ from serve_app.api.schema import VideoInput
 from serve_app.errors import BadRequest, KeyReused, TooManyWaiting, WireError
 from serve_app.files.upload_names import lifetime_in
 from serve_app.jobs.model import Job, Json, NewJob, Priority
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.store import JobRequests
 from serve_app.parsing import keepable
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 SHORTEST_TIMEOUT_S = 0.1
 LONGEST_KEY = 255
-LONGEST_HINT = 255
 LONGEST_URL = 2048
 UNSAID = -1.0  # no lifetime that anybody could ask for
 TRUE = ("1", "true", "yes")
@@ -47,7 +46,6 @@ class Submission:
     account: str | None = None
     priority: Priority = Priority.NORMAL
     start_timeout_s: float | None = None
-    hint: str | None = None
     keep: bool = True
     retry: bool = True
     lifetime_s: float | None = None
@@ -68,7 +66,6 @@ class Submission:
             account=account_of(request),
             priority=Priority.LOW if low else Priority.NORMAL,
             start_timeout_s=_timeout(headers.get("x-fal-request-timeout")),
-            hint=headers.get("x-fal-runner-hint", "")[:LONGEST_HINT] or None,
             keep=headers.get("x-fal-store-io", "").strip() != "0",
             retry=headers.get("x-fal-no-retry", "").strip().lower() not in TRUE,
             lifetime_s=_lifetime(headers),
@@ -105,7 +102,6 @@ class Submission:
             idempotency_key=self.key,
             fingerprint=_fingerprint(meant) if self.key else None,
             start_timeout_s=self.start_timeout_s,
-            hint=self.hint,
             retry=self.retry,
             keep_result=self.keep,
             lifetime_s=self.lifetime_s,
@@ -114,11 +110,11 @@ class Submission:
             error=error,
         )
 
-    async def known(self, store: JobStore) -> Job | None:
+    async def known(self, store: JobRequests) -> Job | None:
         """The job that the key of this submission stands for already."""
         return await store.keyed(self.account, self.key) if self.key else None
 
-    async def admit(self, store: JobStore) -> None:
+    async def admit(self, store: JobRequests) -> None:
         """Raise `TooManyWaiting` when the client does not want to queue behind so many; what is known already does not
         queue anew.
         """
@@ -131,7 +127,7 @@ class Submission:
             )
 
 
-async def enter(store: JobStore, new: NewJob) -> Job:
+async def enter(store: JobRequests, new: NewJob) -> Job:
     """Insert a job, or find the one that the same key stands for; `KeyReused` when that one does something else."""
     job = await store.insert(new)
     if job.id != new.id and job.fingerprint != new.fingerprint:
@@ -210,7 +206,11 @@ PARAMETERS = [
     _header(
         "X-Fal-Queue-Priority", "`low` goes behind all others.", {"type": "string", "enum": ["normal", "low"]}
     ),
-    _header("X-Fal-Runner-Hint", "Requests with the same hint like the same replica.", {"type": "string"}),
+    _header(
+        "X-Fal-Runner-Hint",
+        "Accepted, and changes nothing: every runner serves every request equally well.",
+        {"type": "string"},
+    ),
     _header("X-Fal-Store-IO", "`0` keeps no JSON of the request.", {"type": "string"}),
     _header("X-Fal-No-Retry", "`1`: do not try again when a worker is lost.", {"type": "string"}),
     _header(

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from shutil import disk_usage
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 import obstore
@@ -135,9 +135,9 @@ class BucketStore:
                         self.delete(name)
         self._cache.forget(prefix)
 
-    def signed(self, name: str, method: Literal["GET", "PUT"], expires_s: float) -> str:
+    def signed_url(self, name: str, expires_s: float) -> str:
         with self._answers(name):
-            return obstore.sign(self._bucket, method, name, timedelta(seconds=min(expires_s, MAX_EXPIRY_S)))
+            return obstore.sign(self._bucket, "GET", name, timedelta(seconds=min(expires_s, MAX_EXPIRY_S)))
 
     def _put(self, name: str, data: Path | bytes, final: bool, content_type: str | None, size: int) -> None:
         attributes: Attributes | None = {"Content-Type": content_type} if content_type else None

@@ -109,7 +109,7 @@ class DirectoryStore:
     def delete_prefix(self, prefix: str) -> None:
         remove_tree(self.root / prefix, self.root)
 
-    def signed(self, name: str, method: str, expires_s: float) -> None:
+    def signed_url(self, name: str, expires_s: float) -> None:
         """A directory cannot be reached by URL."""
 
     @contextmanager

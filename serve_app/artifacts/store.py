@@ -9,30 +9,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from serve_app.artifacts.bucket import BucketStore
 from serve_app.artifacts.bucket_client import SCHEMES
 from serve_app.artifacts.directory import DirectoryStore
 from serve_app.artifacts.names import check_name
+from serve_app.settings import Settings
 
-CACHE_BYTES = 20 << 30  # of a node's copies
+
+@dataclass(frozen=True, slots=True)
+class NodeDisk:
+    """What a bucket needs on each node: a directory for unfinished files and for copies, and the most bytes of copies.
+    All processes of the node share it.
+    """
+
+    scratch: Path
+    cache_bytes: int
 
 
 class Artifacts:
     """Artifacts at a path or `file://` URL, or at `s3://`, `gs://`, `az://` followed by a bucket and a prefix.
 
-    Credentials, endpoint and region of a bucket come from the environment (AWS_*, GOOGLE_*, AZURE_*). `scratch` is
-    needed with a bucket: this node's directory for unfinished files and for copies of up to `cache_bytes`; all
-    processes of the node share it. A local directory is its own scratch. What a bucket cannot do ends in
-    `StorageUnavailable`, a disk without room in `StorageFull`.
+    Credentials, endpoint and region of a bucket come from the environment (AWS_*, GOOGLE_*, AZURE_*). A bucket needs
+    a `disk`; a local directory is its own. What a bucket cannot do ends in `StorageUnavailable`, a disk without room
+    in `StorageFull`.
     """
 
-    def __init__(
-        self, url_or_path: str | Path, scratch: Path | None = None, cache_bytes: int = CACHE_BYTES
-    ) -> None:
-        self._store = _store(url_or_path, scratch, cache_bytes)
+    def __init__(self, url_or_path: str | Path, disk: NodeDisk | None = None) -> None:
+        self._store = _store(url_or_path, disk)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The installation's own, on this node."""
+        return cls(settings.artifacts_url, NodeDisk(settings.scratch_dir, settings.node_cache_bytes))
 
     @property
     def is_local(self) -> bool:
@@ -112,11 +125,7 @@ class Artifacts:
 
     def signed_url(self, name: str, expires_s: float) -> str | None:
         """A URL to GET the artifact with nothing else, for up to seven days; None on a local directory."""
-        return self._store.signed(check_name(name), "GET", expires_s)
-
-    def signed_put(self, name: str, expires_s: float) -> str | None:
-        """A URL to PUT the artifact; its Content-Type is the one sent along. None on a local directory."""
-        return self._store.signed(check_name(name), "PUT", expires_s)
+        return self._store.signed_url(check_name(name), expires_s)
 
 
 def _never() -> bool:
@@ -127,7 +136,7 @@ def _prefix(prefix: str) -> str:
     return check_name(prefix.removesuffix("/"))
 
 
-def _store(url_or_path: str | Path, scratch: Path | None, cache_bytes: int) -> DirectoryStore | BucketStore:
+def _store(url_or_path: str | Path, disk: NodeDisk | None) -> DirectoryStore | BucketStore:
     if isinstance(url_or_path, Path) or "://" not in url_or_path:
         return DirectoryStore(Path(url_or_path).absolute())
     parts = urlsplit(url_or_path)
@@ -138,8 +147,8 @@ def _store(url_or_path: str | Path, scratch: Path | None, cache_bytes: int) -> D
             f"artifacts cannot lie at {parts.scheme}://{parts.netloc}: use a directory, file:///PATH, "
             "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
         )
-    if scratch is None:
+    if disk is None:
         raise ValueError(
             f"artifacts at {url_or_path} need a scratch directory on each node for copies and unfinished files"
         )
-    return BucketStore(url_or_path, scratch.absolute(), cache_bytes)
+    return BucketStore(url_or_path, disk.scratch.absolute(), disk.cache_bytes)

@@ -18,6 +18,7 @@ from serve_app.birefnet.configuration import SWIN, BiRefNetConfig
 from serve_app.birefnet.hub import WEIGHTS, LockFile, locate
 from serve_app.birefnet.modeling import BiRefNetForImageSegmentation
 from serve_app.errors import CheckpointMismatch, CheckpointMissing
+from serve_app.settings import EMBEDDED, SegmenterSettings
 
 EMBEDDED_DIR = Path(__file__).parent / "embedded"
 EMBEDDED_SIZE = 256  # the side at which the embedded checkpoint was trained to see a frame
@@ -33,20 +34,16 @@ class Checkpoint:
     max_size: int | None = None
 
 
-def load(
-    source: str,
-    revision: str = "main",
-    dtype: torch.dtype = torch.float32,
-    lock: LockFile | None = None,
-    offline: bool = False,
-) -> Checkpoint:
-    """Load "embedded", a local directory or a hub repository, strictly, on the CPU, in `dtype`.
+def load(source: str, settings: SegmenterSettings) -> Checkpoint:
+    """Load "embedded", a local directory or a hub repository, strictly, on the CPU, in the settings' `dtype`.
 
-    A repository that `lock` names is taken at its locked commit; `offline` reads the hub's cache alone.
-    Raises CheckpointMissing (nothing there; says what to do) or CheckpointMismatch (keys, shapes, file).
+    A repository is taken at the settings' `revision`, one that their `lock` names at its locked commit; `offline`
+    reads the hub's cache alone. Raises CheckpointMissing (nothing there; says what to do) or CheckpointMismatch
+    (keys, shapes, file).
     """
-    embedded = source == "embedded"
-    directory = EMBEDDED_DIR if embedded else _directory(source) or locate(source, revision, lock, offline)
+    embedded = source == EMBEDDED
+    directory = EMBEDDED_DIR if embedded else _directory(source) or _from_hub(source, settings)
+    dtype: torch.dtype = getattr(torch, settings.dtype)
     shapes = _header(directory / WEIGHTS)
     config = _config(directory, shapes)
     _compare(shapes, config, directory)
@@ -64,6 +61,11 @@ def load(
         raise CheckpointMismatch(f"{directory / WEIGHTS} was not loaded whole: {problems}")
     name = "embedded birefnet-mini" if embedded else source
     return Checkpoint(name, model.eval(), EMBEDDED_SIZE if embedded else None)
+
+
+def _from_hub(repository: str, settings: SegmenterSettings) -> Path:
+    lock = LockFile(settings.lock) if settings.lock else None
+    return locate(repository, settings.revision, lock, settings.offline)
 
 
 def _directory(source: str) -> Path | None:

@@ -76,7 +76,7 @@ jobs = Table(
     Column("idempotency_key", String(255)),
     Column("fingerprint", String(64)),
     Column("start_by", Double),
-    Column("hint", Text),
+    Column("hint", Text),  # read by nobody; goes when no version that writes it can share the table any more
     Column("retry", Boolean, nullable=False),
     Column("keep_result", Boolean, nullable=False),
     Column("lifetime_s", Double),

@@ -11,18 +11,33 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cache
 
 import httpcore
 import httpx
-
-from serve_app.errors import DownloadFailed
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 Permission = Callable[[Address], bool]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class AddressGuardError(Exception):
+    """No connection was tried. These reach the caller of the HTTP client as they are."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host)
+        self.host = host
+
+
+class HostNotFound(AddressGuardError):
+    """The name `host` does not resolve."""
+
+
+class AddressRefused(AddressGuardError):
+    """An address of `host` is not a permitted one."""
 
 
 def is_public(address: Address) -> bool:
@@ -50,7 +65,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects only where `permitted` says yes for every address of the host."""
+    """Connects only where `permitted` says yes for every address of the host; else raises AddressGuardError."""
 
     def __init__(self, permitted: Permission, resolver: Resolver = resolve) -> None:
         self._permitted = permitted
@@ -83,21 +98,44 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"resolving {host}") from error
         except (OSError, UnicodeError) as error:
-            raise DownloadFailed(
-                f"Could not download the video: the host name {host!r} cannot be resolved. Check video_url."
-            ) from error
+            raise HostNotFound(host) from error
         if not all(self._permitted(ipaddress.ip_address(address.partition("%")[0])) for address in addresses):
-            raise DownloadFailed(
-                f"Could not download the video: {host!r} is not on the public internet, and this service does "
-                "not read from private addresses. Use a public URL or a data URI, or let the operator allow it."
-            )
+            raise AddressRefused(host)
         return addresses
 
 
-class GuardedTransport(httpx.AsyncHTTPTransport):
+class _GuardedTransport(httpx.AsyncHTTPTransport):
     """httpx's own transport over a connection pool with a guarded backend (httpx has no argument for it)."""
 
-    def __init__(self, backend: httpcore.AsyncNetworkBackend, context: ssl.SSLContext) -> None:
+    def __init__(self, backend: GuardedBackend) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context, max_keepalive_connections=0, network_backend=backend
+            ssl_context=_tls(), max_keepalive_connections=0, network_backend=backend
         )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The certificates are read once: it takes longer than a request."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def guarded_backend(allow_private: bool) -> GuardedBackend:
+    """`allow_private`: whether hosts outside the public internet may be reached."""
+    return GuardedBackend(anywhere if allow_private else is_public)
+
+
+def guarded_client(
+    backend: GuardedBackend, timeout: httpx.Timeout, headers: Mapping[str, str], max_redirects: int = 0
+) -> httpx.AsyncClient:
+    """A client for one request to an address that a stranger has chosen.
+
+    Proxies named in the environment are not used: behind one, the address really connected to could not be checked.
+    """
+    return httpx.AsyncClient(
+        transport=_GuardedTransport(backend),
+        timeout=timeout,
+        headers=headers,
+        follow_redirects=max_redirects > 0,
+        max_redirects=max_redirects,
+        trust_env=False,
+    )

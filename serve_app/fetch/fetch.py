@@ -8,8 +8,6 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +15,14 @@ import httpx
 
 from serve_app.errors import DownloadFailed, FileTooLarge, StorageFull
 from serve_app.fetch import data_uri as datauri
-from serve_app.fetch.address_guard import GuardedBackend, GuardedTransport, anywhere, is_public
+from serve_app.fetch.address_guard import (
+    AddressRefused,
+    GuardedBackend,
+    HostNotFound,
+    guarded_backend,
+    guarded_client,
+)
+from serve_app.settings import FetchSettings
 
 MAX_REDIRECTS = 10
 FLUSH_BYTES = 1 << 20
@@ -28,23 +33,11 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """What a source may cost. `allow_private`: whether hosts outside the public internet may be read."""
-
-    max_bytes: int = 20 << 30
-    connect_s: float = 10.0
-    read_s: float = 60.0
-    total_s: float = 3600.0
-    allow_private: bool = False
-
-
-async def fetch(url: str, out: Path, limits: FetchLimits, backend: GuardedBackend | None = None) -> int:
+async def fetch(url: str, out: Path, limits: FetchSettings, backend: GuardedBackend | None = None) -> int:
     """Write what `url` names to `out` and return its size in bytes.
 
     Raises `DownloadFailed`, `FileTooLarge` or `StorageFull`; on any failure, cancellation included, `out` is
-    removed. `backend` decides where connections may go; by default `limits.allow_private` does. Proxies named
-    in the environment are not used: behind one, the address really connected to could not be checked.
+    removed. `backend` decides where connections may go; by default `limits.allow_private` does.
     """
     scheme = url.partition(":")[0].lower()
     if scheme not in ("http", "https", "data"):
@@ -52,8 +45,7 @@ async def fetch(url: str, out: Path, limits: FetchLimits, backend: GuardedBacken
     with _target(out) as file:
         if scheme == "data":
             return await _unpack(url, file, limits)
-        backend = backend or GuardedBackend(anywhere if limits.allow_private else is_public)
-        return await _download(url, file, limits, backend)
+        return await _download(url, file, limits, backend or guarded_backend(limits.allow_private))
 
 
 @contextmanager
@@ -69,7 +61,7 @@ def _target(out: Path) -> Iterator[BinaryIO]:
         raise
 
 
-async def _unpack(uri: str, file: BinaryIO, limits: FetchLimits) -> int:
+async def _unpack(uri: str, file: BinaryIO, limits: FetchSettings) -> int:
     data = await asyncio.to_thread(datauri.decode, uri)
     if len(data) > limits.max_bytes:
         raise _too_large(limits)
@@ -77,11 +69,20 @@ async def _unpack(uri: str, file: BinaryIO, limits: FetchLimits) -> int:
     return len(data)
 
 
-async def _download(url: str, file: BinaryIO, limits: FetchLimits, backend: GuardedBackend) -> int:
+async def _download(url: str, file: BinaryIO, limits: FetchSettings, backend: GuardedBackend) -> int:
     _check(url)
     try:
         async with asyncio.timeout(limits.total_s), _answer(url, limits, backend) as response:
             return await _save(response, file, limits)
+    except HostNotFound as error:
+        raise DownloadFailed(
+            f"Could not download the video: the host name {error.host!r} cannot be resolved. Check video_url."
+        ) from error
+    except AddressRefused as error:
+        raise DownloadFailed(
+            f"Could not download the video: {error.host!r} is not on the public internet, and this service does "
+            "not read from private addresses. Use a public URL or a data URI, or let the operator allow it."
+        ) from error
     except TimeoutError as error:
         raise _failed(
             f"it took longer than {limits.total_s:g} s", "use a faster host or a smaller file"
@@ -111,17 +112,10 @@ def _check(url: str) -> None:
 
 
 @asynccontextmanager
-async def _answer(url: str, limits: FetchLimits, backend: GuardedBackend) -> AsyncIterator[httpx.Response]:
+async def _answer(url: str, limits: FetchSettings, backend: GuardedBackend) -> AsyncIterator[httpx.Response]:
     timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s)
     async with (
-        httpx.AsyncClient(
-            transport=GuardedTransport(backend, _tls()),
-            timeout=timeout,
-            follow_redirects=True,
-            max_redirects=MAX_REDIRECTS,
-            headers=HEADERS,
-            trust_env=False,
-        ) as client,
+        guarded_client(backend, timeout, HEADERS, MAX_REDIRECTS) as client,
         client.stream("GET", url) as response,
     ):
         if response.status_code != httpx.codes.OK:
@@ -130,7 +124,7 @@ async def _answer(url: str, limits: FetchLimits, backend: GuardedBackend) -> Asy
         yield response
 
 
-async def _save(response: httpx.Response, file: BinaryIO, limits: FetchLimits) -> int:
+async def _save(response: httpx.Response, file: BinaryIO, limits: FetchSettings) -> int:
     """Stream to disk. A body shorter than its Content-Length is an error of the HTTP parser already."""
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and int(announced) > limits.max_bytes:
@@ -144,13 +138,7 @@ async def _save(response: httpx.Response, file: BinaryIO, limits: FetchLimits) -
     return total
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """The certificates are read once: it takes longer than a request."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def _too_large(limits: FetchLimits) -> FileTooLarge:
+def _too_large(limits: FetchSettings) -> FileTooLarge:
     return FileTooLarge(
         f"The video is larger than the limit of {limits.max_bytes} bytes. Use a smaller file.",
         context={"max_size": limits.max_bytes},

@@ -26,7 +26,8 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.files.signing import Signer
 from serve_app.files.upload_names import UPLOADS, content_type
 from serve_app.files.upload_routes import REFUSALS, UploadRoutes, upload_error
-from serve_app.files.uploads import UploadLimits, Uploads
+from serve_app.files.uploads import Uploads
+from serve_app.settings import UploadSettings
 
 REDIRECT_S = 3600.0  # how long a bucket's URL is good that somebody was sent to
 
@@ -46,15 +47,11 @@ PREFLIGHT = {
 
 
 def make_files_app(
-    artifacts: Artifacts,
-    signer: Signer,
-    limits: UploadLimits | None = None,
-    public_url: str | None = None,
+    artifacts: Artifacts, signer: Signer, limits: UploadSettings, public_url: str | None = None
 ) -> Starlette:
     """The ASGI application over an artifact store. `public_url`: itself as clients see it, when that is not the host
     they asked.
     """
-    limits = limits or UploadLimits()
     uploads = UploadRoutes(Uploads(artifacts, limits), signer, limits, public_url)
     app = Starlette(
         routes=[*uploads.routes(), Route("/files/{signature}/{name:path}", Downloads(artifacts, signer).get)],

@@ -9,25 +9,23 @@ from serve_app.files.app import make_files_app
 from serve_app.files.http_server import HttpServer
 from serve_app.files.reverse_proxy import ReverseProxy
 from serve_app.files.signing import Signer
-from serve_app.files.uploads import UploadLimits
 from serve_app.settings import Settings
 
 
-@serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_timeout_s=20.0)
+@serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0.1})
 class FileServer:
     """Serves outputs and takes uploads on a port of its own, in the replica's event loop. With `files.upstream` it is
     the reverse proxy for everything else as well.
     """
 
     # Serve awaits an async constructor; Python's typing does not know of such a thing.
-    async def __init__(self, settings: Settings, drain_s: float = 10.0) -> None:  # type: ignore[misc]
-        artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
-        signer = Signer.load(settings.secret_text, settings.data_dir)
-        limits = UploadLimits(**settings.uploads.model_dump())
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
         files = settings.files
-        app = make_files_app(artifacts, signer, limits, files.public_url)
-        self._proxy = ReverseProxy(app, settings.files.upstream) if settings.files.upstream else None
-        self._server = HttpServer(self._proxy or app, files.host, files.port, settings.tls, drain_s)
+        app = make_files_app(Artifacts.of(settings), Signer.of(settings), settings.uploads, files.public_url)
+        self._proxy = ReverseProxy(app, files.upstream) if files.upstream else None
+        self._server = HttpServer(
+            self._proxy or app, files.host, files.port, settings.tls, drain_s=files.drain_s
+        )
         await self._server.start()
 
     async def port(self) -> int:

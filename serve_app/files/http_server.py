@@ -14,10 +14,13 @@ from serve_app.settings import TlsSettings
 
 
 class HttpServer:
-    """Serves `app` on `host`:`port` from `start` to `stop`, with `tls` over https. Port 0 takes a free one."""
+    """Serves `app` on `host`:`port` from `start` to `stop`, with `tls` over https. Port 0 takes a free one.
+
+    drain_s: whole seconds that transfers get to end after `stop`.
+    """
 
     def __init__(
-        self, app: ASGIApp, host: str, port: int, tls: TlsSettings | None = None, drain_s: float = 10.0
+        self, app: ASGIApp, host: str, port: int, tls: TlsSettings | None = None, *, drain_s: float
     ) -> None:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
@@ -26,7 +29,7 @@ class HttpServer:
             log_config=None,
             access_log=False,
             lifespan="off",
-            timeout_graceful_shutdown=max(1, round(drain_s)),
+            timeout_graceful_shutdown=round(drain_s),
             ssl_certfile=tls.certificate if tls else None,
             ssl_keyfile=tls.key if tls else None,
         )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serve_app.artifacts.bucket import MAX_EXPIRY_S
 from serve_app.artifacts.store import Artifacts
 from serve_app.files.signing import Signer
 from serve_app.files.upload_names import UPLOADS
-
-LONGEST_S = 7 * 86400.0  # for which a bucket signs a URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class FileLinks:
         to be known again by the runner.
         """
         if self.artifacts is not None and not name.startswith(UPLOADS):
-            url = self.artifacts.signed_url(name, LONGEST_S)
+            url = self.artifacts.signed_url(name, MAX_EXPIRY_S)
             if url is not None:
                 return url
         return base + self.signer.file_path(name)

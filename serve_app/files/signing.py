@@ -23,6 +23,7 @@ from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from serve_app.errors import SetupError
+from serve_app.settings import Settings
 
 SECRET_FILE = "secret"
 SECRET_BYTES = 32
@@ -64,6 +65,11 @@ class Signer:
                 "set a random one, such as `openssl rand -hex 32` prints."
             )
         return cls(secret.encode())
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The installation's own. Raises SetupError when its secret cannot be used."""
+        return cls.load(settings.secret_text, settings.data_dir)
 
     def sign_path(self, name: str) -> str:
         """The signature of the artifact `name`. It has no expiry: the URL ends when the file is deleted."""

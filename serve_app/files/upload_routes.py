@@ -23,8 +23,9 @@ from starlette.routing import Route
 from serve_app.errors import ServiceError, to_wire
 from serve_app.files.signing import Purpose, Signer, TokenRejected
 from serve_app.files.upload_names import expiry, lifetime_in, new_upload
-from serve_app.files.uploads import PARTS_S, Body, Grant, UploadLimits, UploadRefused, Uploads, parts_token
+from serve_app.files.uploads import PARTS_S, Body, Grant, UploadRefused, Uploads, parts_token
 from serve_app.parsing import InvalidInput, parse_json, validated
+from serve_app.settings import UploadSettings
 
 REFUSALS = (UploadRefused, TokenRejected, ServiceError, InvalidInput, ClientDisconnect)
 LARGEST_LIST = 4 << 20  # bytes of JSON that name the parts; 10,000 of them take 1 MB
@@ -47,7 +48,7 @@ class UploadRoutes:
     """The handlers. `public_url`: the file server as clients see it, when that is not the host they asked."""
 
     def __init__(
-        self, uploads: Uploads, signer: Signer, limits: UploadLimits, public_url: str | None
+        self, uploads: Uploads, signer: Signer, limits: UploadSettings, public_url: str | None
     ) -> None:
         self._uploads = uploads
         self._signer = signer

@@ -24,6 +24,7 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.errors import StorageFull
 from serve_app.files.signing import Purpose, Signer
 from serve_app.files.upload_names import content_type, expiry, new_upload, parts_of, staging
+from serve_app.settings import UploadSettings
 
 TOKEN_S = 3600.0  # how long a token for uploads is good
 PUT_S = 3600.0  # … the URL for one PUT, until which its upload must have begun
@@ -34,17 +35,6 @@ BUFFER = 1 << 20
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class UploadLimits:
-    """max_bytes: of one upload, in parts or not. lifetime_s: of uploads whose client asks for none (None: for ever).
-    idle_s: without a byte of a body, until the upload is given up.
-    """
-
-    max_bytes: int = 20 << 30
-    lifetime_s: float | None = 7 * 86400.0
-    idle_s: float = 120.0
 
 
 class UploadRefused(Exception):
@@ -103,7 +93,7 @@ class _Draft:
 class Uploads:
     """Writes uploads into the store. One that breaks off leaves nothing behind."""
 
-    def __init__(self, artifacts: Artifacts, limits: UploadLimits) -> None:
+    def __init__(self, artifacts: Artifacts, limits: UploadSettings) -> None:
         self._artifacts = artifacts
         self._limits = limits
 

@@ -18,6 +18,9 @@ knows whether somebody still cleans up.
 
 from __future__ import annotations
 
+import os
+import socket
+import uuid
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -88,7 +91,6 @@ class NewJob:
     idempotency_key: str | None = None
     fingerprint: str | None = None
     start_timeout_s: float | None = None
-    hint: str | None = None
     retry: bool = True
     keep_result: bool = True
     lifetime_s: float | None = None
@@ -129,12 +131,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on one job until `expires_at`."""
+    """The right to work on one job, for as long as it is renewed in time."""
 
     job_id: str
     owner: str
     token: int
-    expires_at: float
+
+
+def lease_owner() -> str:
+    """A new name for a process that takes leases: no two are the same, and people can tell where it runs."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,6 @@ class Heartbeat:
 
     held: bool
     cancelled: bool = False
-    expires_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,6 @@ class Job:
     attempts: int = 0  # claims that did not end in a release: above 1, a runner was lost over this job
     progress: Progress = field(default_factory=Progress)
     retry: bool = True
-    hint: str | None = None
     payload: Json | None = None
     result: Json | None = None
     result_taken: bool = False
@@ -182,17 +186,6 @@ class Claim:
     job: Job
     lease: Lease
     input: Json
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """Seconds after a job's end: until its files go, until its row goes (never before its files), and until a result
-    goes that was not to be kept. None keeps for ever.
-    """
-
-    files_s: float | None = 7 * 86400.0
-    jobs_s: float | None = 30 * 86400.0
-    unkept_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""The promises of the job table, whatever database is below."""
+"""The promises of the job table, whatever database is below: one protocol for each who works with it.
+
+Every method is one transaction and safe under any number of processes.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,18 @@ from serve_app.jobs.model import (
     LogLevel,
     NewJob,
     Progress,
-    Retention,
 )
+from serve_app.settings import ExpirySettings
 
 
-class JobStore(Protocol):
-    """The job table. Every method is one transaction and safe under any number of processes."""
+class JobLookup(Protocol):
+    """What everybody may ask."""
 
-    async def open(self) -> None:
-        """Connect. Raises `SchemaOutdated` when the schema is not this version's (`migrate` makes it so)."""
+    async def get(self, job_id: str) -> Job | None: ...
 
-    async def close(self) -> None: ...
 
-    # --- the API
+class JobRequests(JobLookup, Protocol):
+    """What the API uses: insert, read, cancel."""
 
     async def insert(self, job: NewJob) -> Job:
         """Add a QUEUED (or with `error`: FAILED) job and return it; `ValueError` when the id is taken.
@@ -40,8 +42,6 @@ class JobStore(Protocol):
         A job of the same account with the same idempotency key is returned instead, whatever its state: the caller
         compares `id` and `fingerprint`.
         """
-
-    async def get(self, job_id: str) -> Job | None: ...
 
     async def keyed(self, account: str | None, idempotency_key: str) -> Job | None:
         """The job that an account's idempotency key stands for."""
@@ -72,7 +72,15 @@ class JobStore(Protocol):
         gone already.
         """
 
-    # --- the runner
+    async def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state; every state is a key."""
+
+
+class JobLeases(Protocol):
+    """What a runner uses: claims, and writes under a lease."""
+
+    async def expire_waiting(self) -> list[str]:
+        """Fail queued jobs that no runner took before their start deadline, and return their ids."""
 
     async def claim(self, owner: str, lease_s: float, limit: int) -> list[Claim]:
         """Up to `limit` jobs that are queued (start deadline not passed) or whose lease has expired: by priority, then
@@ -109,12 +117,11 @@ class JobStore(Protocol):
     async def cleaned(self, lease: Lease) -> None:
         """The holder of a cancelled job has removed its files."""
 
-    # --- upkeep
 
-    async def expire_waiting(self) -> list[str]:
-        """Fail queued jobs that no runner took before their start deadline, and return their ids."""
+class JobMaintenance(JobLookup, Protocol):
+    """What the sweeper uses."""
 
-    async def expired(self, retention: Retention, limit: int) -> Expired:
+    async def expired(self, expiry: ExpirySettings, limit: int) -> Expired:
         """Finished jobs past their time. Results that were not to be kept are dropped in passing."""
 
     async def files_deleted(self, job_ids: Sequence[str]) -> None:
@@ -128,8 +135,11 @@ class JobStore(Protocol):
         holder still has a valid lease.
         """
 
-    async def recent(self, limit: int) -> list[Job]:
-        """The newest jobs, newest first."""
 
-    async def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state; every state is a key."""
+class JobStore(JobRequests, JobLeases, JobMaintenance, Protocol):
+    """The whole job table, as a process opens it."""
+
+    async def open(self) -> None:
+        """Connect. Raises `SchemaOutdated` when the schema is not this version's (`migrate` makes it so)."""
+
+    async def close(self) -> None: ...

@@ -36,9 +36,9 @@ class JobRunner:
         self._store = SqlJobStore(settings.database_url)
         await self._store.open()
         stages = StageHandles.of(decoder, segmenters, encoder)
-        artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+        artifacts = Artifacts.of(settings)
         await asyncio.to_thread(artifacts.check)
-        signer = Signer.load(settings.secret_text, settings.data_dir)
+        signer = Signer.of(settings)
         self._runner = RunnerLoop(settings, self._store, stages, artifacts, signer)
         payloads = PayloadBuilder(
             artifacts, FileLinks(signer, artifacts).at, settings.webhooks.max_inline_bytes

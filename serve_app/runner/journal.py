@@ -6,8 +6,8 @@ import logging
 from dataclasses import asdict
 
 from serve_app.jobs.model import Json, Lease, LogLevel, Progress
-from serve_app.jobs.store import JobStore
-from serve_app.protocols import Chunk, PieceRef, Provenance
+from serve_app.jobs.store import JobLeases
+from serve_app.protocols import Chunk, EmptyPiece, Piece, PieceRef, Provenance, StageSeconds
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 class Journal:
     """The job table as one holder sees it. What cannot be written is logged: no job fails for want of a log line."""
 
-    def __init__(self, store: JobStore, lease: Lease) -> None:
+    def __init__(self, store: JobLeases, lease: Lease) -> None:
         self._store = store
         self._lease = lease
         self._progress = Progress()
@@ -34,14 +34,14 @@ class Journal:
         """A line that changes nothing about the progress."""
         await self.report(self._progress, line)
 
-    async def record(self, chunk: Chunk, piece: PieceRef) -> None:
+    async def record(self, chunk: Chunk, piece: Piece) -> None:
         """Remember a finished piece, so that whoever takes the job over need not make it again."""
         try:
             await self._store.record_piece(self._lease, chunk.number, _to_json(chunk, piece))
         except Exception:
             logger.exception("a piece of job %s could not be recorded", self._lease.job_id)
 
-    async def recorded(self, chunks: list[Chunk]) -> dict[int, PieceRef]:
+    async def recorded(self, chunks: list[Chunk]) -> dict[int, Piece]:
         """Pieces of just these chunks that were finished under an earlier lease, by number."""
         rows = await self._store.pieces(self._lease.job_id)
         found = {}
@@ -56,12 +56,14 @@ class Journal:
         return found
 
 
-def _to_json(chunk: Chunk, piece: PieceRef) -> Json:
+def _to_json(chunk: Chunk, piece: Piece) -> Json:
     return {"start": chunk.start, "stop": chunk.stop, "piece": asdict(piece)}
 
 
-def _from_json(row: Json) -> PieceRef:
+def _from_json(row: Json) -> Piece:
     made = row["provenance"]
     provenance = Provenance(made["checkpoint"], made["device"], tuple(made["size"]))
-    segmenting, encoding = row["seconds"]
-    return PieceRef(**(row | {"provenance": provenance, "seconds": (segmenting, encoding)}))
+    seconds = StageSeconds(*row["seconds"])
+    if not row.get("frames"):  # earlier versions wrote an empty piece with all fields of a file
+        return EmptyPiece(provenance, seconds)
+    return PieceRef(**(row | {"provenance": provenance, "seconds": seconds}))

@@ -15,7 +15,7 @@ from serve_app.fal import Variant
 from serve_app.jobs.model import Claim, Heartbeat, Json
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.request import JobRequest
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.store import JobLeases
 from serve_app.runner.concurrency import Window
 from serve_app.runner.journal import Journal
 from serve_app.runner.pipeline import Assignment, Pipeline
@@ -36,7 +36,7 @@ class RunnerContext:
     """What all jobs of a runner work with."""
 
     settings: RunnerSettings
-    store: JobStore
+    store: JobLeases
     artifacts: Artifacts
     pipeline: Pipeline
     windows: dict[Variant, Window]

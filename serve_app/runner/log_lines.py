@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serve_app.jobs.request import JobRequest
-from serve_app.protocols import Index, MediaFile, PieceRef
+from serve_app.protocols import Index, MediaFile, Piece
 
 
 def describe(index: Index) -> str:
@@ -15,7 +15,7 @@ def describe(index: Index) -> str:
     )
 
 
-def network(piece: PieceRef, request: JobRequest) -> str:
+def network(piece: Piece, request: JobRequest) -> str:
     """Which network made the matte, on what, and at which size."""
     by = piece.provenance
     height, width = by.size

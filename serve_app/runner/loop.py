@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import uuid
 from contextlib import suppress
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.fal import Variant
 from serve_app.files.signing import Signer
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.model import lease_owner
+from serve_app.jobs.store import JobLeases
 from serve_app.runner.chunk_calls import StageHandles
 from serve_app.runner.concurrency import Window
 from serve_app.runner.leased_job import LeasedJob, RunnerContext
@@ -32,7 +30,7 @@ class RunnerLoop:
     def __init__(
         self,
         settings: Settings,
-        store: JobStore,
+        store: JobLeases,
         stages: StageHandles,
         artifacts: Artifacts,
         signer: Signer,
@@ -42,7 +40,7 @@ class RunnerLoop:
         pipeline = Pipeline(settings, stages, artifacts, signer)
         windows = {variant: Window(_places(settings, variant)) for variant in Variant}
         self._context = RunnerContext(settings.runner, store, artifacts, pipeline, windows)
-        self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._owner = lease_owner()
         self._woken = asyncio.Event()
         self._stopping = False
         self._leased: dict[asyncio.Task[None], LeasedJob] = {}

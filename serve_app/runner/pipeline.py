@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge, NothingProduced
-from serve_app.fetch.fetch import FetchLimits, fetch
+from serve_app.fetch.fetch import fetch
 from serve_app.files.signing import Signer
 from serve_app.jobs.model import LogLevel, Progress
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.request import JobRequest, JobResult
-from serve_app.protocols import CallLimits, Chunk, Index, JoinRequest, MediaFile, PieceRef
+from serve_app.protocols import CallLimits, Chunk, EmptyPiece, Index, JoinRequest, MediaFile, Piece, PieceRef
 from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings
 from serve_app.runner.concurrency import Share, Window
 from serve_app.runner.journal import Journal
 from serve_app.runner.log_lines import checked, count, describe, megabytes, network
-from serve_app.runner.plan import ChunkLimits, plan_chunks
+from serve_app.runner.plan import plan_chunks
 from serve_app.runner.progress import STAGE, ProgressMeter
 from serve_app.runner.retry import TRIES, CallPolicy, call
 from serve_app.settings import Settings
@@ -57,11 +57,11 @@ class Pipeline:
         line = await self._stage_source(request.video_url, job.names.source)
         await journal.report(Progress("indexing"), line)
         index = await self._probe(job)
-        chunks = plan_chunks(index, ChunkLimits(**self._settings.chunk.model_dump()))
+        chunks = plan_chunks(index, self._settings.chunk)
         total = len(index.pts)
         await journal.report(Progress(STAGE, 0, total), f"indexed: {describe(index)}")
         pieces = await self._chunks(job, index, chunks)
-        done = sum(piece.frames for piece in pieces)
+        done = _frames(pieces)
         await journal.report(Progress("joining", done, total), f"joining {count(len(pieces), 'piece')}")
         video = await self._join(job, index, [piece.name for piece in pieces])
         masks = [piece.mask_name for piece in pieces if piece.mask_name]
@@ -93,7 +93,7 @@ class Pipeline:
         begun = asyncio.get_running_loop().time()
         with self._artifacts.scratch(name) as directory:
             path = directory / "source"
-            size = await fetch(url, path, FetchLimits(**self._settings.fetch.model_dump()))
+            size = await fetch(url, path, self._settings.fetch)
             await asyncio.to_thread(self._artifacts.put_file, name, path)
         return f"downloaded {megabytes(size)} in {asyncio.get_running_loop().time() - begun:.1f} s"
 
@@ -122,7 +122,7 @@ class Pipeline:
         """All pieces that hold frames, in order. The window bounds the chunks in flight."""
         work = ChunkCalls(self._stages, job.request, job.names, index, self._limits)
         pieces = await self._resumable(job.journal, chunks)
-        meter = ProgressMeter(len(index.pts), _frames(pieces), asyncio.get_running_loop().time)
+        meter = ProgressMeter(len(index.pts), _frames(pieces.values()), asyncio.get_running_loop().time)
         if pieces:
             await job.journal.note(f"{count(len(pieces), 'piece')} of an earlier attempt used again")
         told: set[str] = set()
@@ -133,7 +133,7 @@ class Pipeline:
             finally:
                 job.window.release(job.share)
             pieces[chunk.number] = piece
-            meter.add(piece.frames)
+            meter.add(_frames([piece]))
             await job.journal.record(chunk, piece)
             line = network(piece, job.request)
             if line not in told:
@@ -151,21 +151,21 @@ class Pipeline:
             raise failed.exceptions[0] from None
         finally:
             ticker.cancel()
-        made = [pieces[number] for number in sorted(pieces) if pieces[number].frames]
+        made = [piece for _, piece in sorted(pieces.items()) if isinstance(piece, PieceRef)]
         if not made:
             raise NothingProduced("No frame of the video could be decoded.", field="video_url")
         await job.journal.report(meter.progress(), meter.summary())
         return made
 
-    async def _resumable(self, journal: Journal, chunks: list[Chunk]) -> dict[int, PieceRef]:
+    async def _resumable(self, journal: Journal, chunks: list[Chunk]) -> dict[int, Piece]:
         """Recorded pieces that still lie in the artifact store, whole."""
         recorded = await journal.recorded(chunks)
         return await asyncio.to_thread(
             lambda: {number: piece for number, piece in recorded.items() if self._is_there(piece)}
         )
 
-    def _is_there(self, piece: PieceRef) -> bool:
-        if not piece.frames:  # nothing was written for it
+    def _is_there(self, piece: Piece) -> bool:
+        if isinstance(piece, EmptyPiece):
             return True
         try:
             return self._artifacts.size(piece.name) == piece.size and (
@@ -208,5 +208,5 @@ async def _tick(journal: Journal, meter: ProgressMeter) -> None:
             await journal.report(meter.progress(), line, level=LogLevel.DEBUG)
 
 
-def _frames(pieces: dict[int, PieceRef]) -> int:
-    return sum(piece.frames for piece in pieces.values())
+def _frames(pieces: Iterable[Piece]) -> int:
+    return sum(piece.frames for piece in pieces if isinstance(piece, PieceRef))

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from serve_app.protocols import Chunk, Index
+from serve_app.settings import ChunkSettings
 
 _SEEKS = 6  # keyframes to try before decoding from the beginning
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkLimits:
-    """How large a chunk may be: raw bytes and frames; `min_frames` wins over both (a GOP needs some)."""
-
-    max_bytes: int = 100_000_000
-    max_frames: int = 48
-    min_frames: int = 8
-
-
-def plan_chunks(index: Index, limits: ChunkLimits) -> list[Chunk]:
+def plan_chunks(index: Index, limits: ChunkSettings) -> list[Chunk]:
     """Cuts a source into chunks of nearly equal frame counts, none above the limits; together they are all of it."""
     total = len(index.pts)
     if total == 0:

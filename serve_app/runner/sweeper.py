@@ -7,9 +7,9 @@ import logging
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.files.upload_names import PARTS, UPLOADS, has_expired
-from serve_app.jobs.model import JobState, Retention
+from serve_app.jobs.model import JobState
 from serve_app.jobs.names import WORK, outputs_of, work_of
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.store import JobMaintenance
 from serve_app.settings import ExpirySettings
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
@@ -20,9 +20,8 @@ BATCH = 200
 class Sweeper:
     """Looks every `every_s`. Any number may run at once: each step can be done twice."""
 
-    def __init__(self, settings: ExpirySettings, store: JobStore, artifacts: Artifacts) -> None:
-        self._every_s = settings.every_s
-        self._retention = Retention(settings.files_s, settings.jobs_s, settings.unkept_s)
+    def __init__(self, settings: ExpirySettings, store: JobMaintenance, artifacts: Artifacts) -> None:
+        self._settings = settings
         self._store = store
         self._artifacts = artifacts
 
@@ -33,12 +32,12 @@ class Sweeper:
                 await self.sweep()
             except Exception:
                 logger.exception("the sweeper could not finish its round; trying again")
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(self._settings.every_s)
 
     async def sweep(self) -> None:
         """One round. Files go before the row that names them: a crash in between leaves a row, not a file."""
         while True:
-            expired = await self._store.expired(self._retention, BATCH)
+            expired = await self._store.expired(self._settings, BATCH)
             gone = [job_id for job_id in expired.files if await self._deleted(outputs_of(job_id))]
             if gone:
                 await self._store.files_deleted(gone)

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from serve_app.birefnet.checkpoints import Checkpoint, load
-from serve_app.birefnet.hub import LockFile
 from serve_app.birefnet.variants import VARIANTS
 from serve_app.errors import CheckpointError, InferenceFailed, JobCancelled
 from serve_app.fal import Variant
@@ -40,8 +39,7 @@ class OutputBuffers:
     @classmethod
     def blank(cls, count: int, options: CutOptions) -> OutputBuffers:
         layout = options.layout
-        dtype = np.uint8 if layout.depth == 8 else np.uint16
-        planes = tuple(np.empty((count, *size), dtype) for size in layout.plane_sizes)
+        planes = tuple(np.empty((count, *size), layout.sample_type) for size in layout.plane_sizes)
         return cls(planes, np.empty((count, layout.height, layout.width), np.uint8))
 
 
@@ -53,7 +51,7 @@ class CutoutEngine:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str, dtype: torch.dtype, batch: int = 1, threads: int = 1
+        self, checkpoint: Checkpoint, device: str, dtype: torch.dtype, batch: int, threads: int
     ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
@@ -137,13 +135,7 @@ def make_engine(variant: Variant, settings: SegmenterSettings) -> CutoutEngine:
             "use a node with a GPU, or set `device: cpu`"
         )
     dtype: torch.dtype = getattr(torch, settings.dtype)
-    checkpoint = load(
-        settings.checkpoint or VARIANTS[variant].repository,
-        settings.revision,
-        dtype,
-        LockFile(settings.lock) if settings.lock else None,
-        settings.offline,
-    )
+    checkpoint = load(settings.checkpoint or VARIANTS[variant].repository, settings)
     return CutoutEngine(checkpoint, settings.device, dtype, settings.batch, settings.threads)
 
 

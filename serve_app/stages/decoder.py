@@ -69,7 +69,7 @@ class Decoder(protocols.Decoder):
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.decoder.threads
-        self._artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+        self._artifacts = Artifacts.of(settings)
         self._workers = WorkerPool(settings.decoder.scale.max_ongoing, "decoding")
         self._decoders = DecoderPool()
 

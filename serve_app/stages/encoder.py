@@ -14,7 +14,17 @@ from ray import serve
 from serve_app import protocols
 from serve_app.artifacts.store import Artifacts
 from serve_app.errors import StorageFull
-from serve_app.protocols import CallLimits, Cutout, EncodeSettings, JoinRequest, MediaFile, PieceRef
+from serve_app.protocols import (
+    CallLimits,
+    Cutout,
+    EmptyPiece,
+    EncodeSettings,
+    JoinRequest,
+    MediaFile,
+    Piece,
+    PieceRef,
+    StageSeconds,
+)
 from serve_app.settings import Settings
 from serve_app.stages.worker_pool import WorkerPool
 
@@ -27,19 +37,21 @@ class Encoder(protocols.Encoder):
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.encoder.threads
-        self._artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+        self._artifacts = Artifacts.of(settings)
         self._workers = WorkerPool(settings.encoder.scale.max_ongoing, "encoding")
 
     async def encode(
         self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
-    ) -> PieceRef:
-        """Write the cutout as the piece `name`, and its matte as `mask_name`; twice leaves the same bytes."""
+    ) -> Piece:
+        """Write the cutout as the piece `name`, and its matte as `mask_name`; twice leaves the same bytes. Without a
+        frame nothing is written.
+        """
         from serve_app.video.encode import encode_piece  # PyAV: in this replica alone
 
-        def work(cancelled: Callable[[], bool]) -> PieceRef:
+        def work(cancelled: Callable[[], bool]) -> Piece:
             started = time.perf_counter()
-            if not len(cutout.colour):  # nothing could be decoded in this range: no piece
-                return PieceRef(name, mask_name, 0, 0, 0, 0, "", cutout.provenance, (cutout.seconds, 0.0))
+            if not len(cutout.colour):
+                return EmptyPiece(cutout.provenance, StageSeconds(cutout.seconds, 0.0))
             with self._scratch(name, 8 * cutout.matte.nbytes) as directory:
                 path = directory / "piece"
                 if mask_name:
@@ -57,7 +69,7 @@ class Encoder(protocols.Encoder):
                 last_pts=made.last_pts,
                 sha256=made.sha256,
                 provenance=cutout.provenance,
-                seconds=(cutout.seconds, time.perf_counter() - started),
+                seconds=StageSeconds(cutout.seconds, time.perf_counter() - started),
             )
 
         return await self._workers.run(work, limits)

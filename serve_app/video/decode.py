@@ -169,6 +169,11 @@ class _Batch:
 
     def add(self, pts: int, frame: VideoFrame) -> None:
         row = len(self._pts)
+        if row and pts <= self._pts[-1]:
+            at = float(pts * self._brief.time_base)
+            raise unsupported(
+                f"The video is damaged near {at:.2f} s: its frames do not follow each other in time."
+            )
         if row == len(self._planes[0]):
             self._planes = tuple(np.concatenate([p, np.empty_like(p)]) for p in self._planes)
         self._unpacker.copy(frame, self._planes, row)
@@ -180,8 +185,7 @@ class _Batch:
 
 
 def _allocate(layout: PixelLayout, count: int) -> tuple[Plane, ...]:
-    dtype = np.uint16 if layout.depth == 10 else np.uint8
-    return tuple(np.empty((count, *size), dtype) for size in layout.plane_sizes)
+    return tuple(np.empty((count, *size), layout.sample_type) for size in layout.plane_sizes)
 
 
 def linear(path: Path, brief: IndexBrief) -> Iterator[Frames]:

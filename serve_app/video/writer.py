@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from errno import ENOSPC
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from serve_app.errors import EncodingFailed, JobCancelled, StorageFull
-from serve_app.protocols import EncodeSettings, PixelLayout, Plane, even
+from serve_app.protocols import EncodeSettings, PixelLayout, Plane
 from serve_app.video import colour_tags as colour
 from serve_app.video.formats import Options, OutputFormat
 from serve_app.video.planes import fill
@@ -85,6 +86,11 @@ class PieceWriter:
         frame.colorspace, frame.color_range = context.colorspace, context.color_range
         frame.color_primaries, frame.color_trc = context.color_primaries, context.color_trc
         return frame
+
+
+def even(layout: PixelLayout) -> PixelLayout:
+    """The layout with both sides rounded up to even numbers, as H.264 4:2:0 needs them."""
+    return replace(layout, width=layout.width + layout.width % 2, height=layout.height + layout.height % 2)
 
 
 @contextmanager

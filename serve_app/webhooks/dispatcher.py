@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
-import uuid
 from collections import Counter
 from contextlib import suppress
 
+from serve_app.jobs.model import lease_owner
 from serve_app.settings import WebhookSettings
 from serve_app.webhooks.outbox import Delivery, Outbox, Waiting
 from serve_app.webhooks.payload import PayloadBuilder
@@ -36,7 +34,7 @@ class Dispatcher:
         self._keys = keys
         self._payloads = payloads
         keys.ring()  # a service that cannot sign does not start
-        self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._owner = lease_owner()
         self._open: dict[asyncio.Task[None], Delivery] = {}
         self._sending: set[asyncio.Task[Answer]] = set()
         self._woken = asyncio.Event()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 
 import httpx
 
-from serve_app.errors import DownloadFailed
-from serve_app.fetch.address_guard import Address, GuardedBackend, GuardedTransport, is_public
+from serve_app.fetch.address_guard import AddressRefused, HostNotFound, guarded_backend, guarded_client
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "birefnet-serve"}
 
@@ -32,27 +29,22 @@ class Answer:
 
 async def post(url: str, body: bytes, headers: dict[str, str], limit_s: float, allow_private: bool) -> Answer:
     """POST `body` within `limit_s`. The receiver's status is its whole answer: nothing else of it is read."""
-    guard = _Guard(allow_private)
+    client = guarded_client(guarded_backend(allow_private), httpx.Timeout(limit_s), HEADERS | headers)
     try:
         async with (
             asyncio.timeout(limit_s),
-            httpx.AsyncClient(
-                transport=GuardedTransport(GuardedBackend(guard), _tls()),
-                timeout=limit_s,
-                follow_redirects=False,
-                trust_env=False,  # behind a proxy, the address really connected to could not be checked
-            ) as client,
-            client.stream("POST", url, content=body, headers=HEADERS | headers) as response,
+            client,
+            client.stream("POST", url, content=body) as response,
         ):
             return _judged(response.status_code)
     except (TimeoutError, httpx.TimeoutException):
         return Answer(Verdict.AGAIN, f"the receiver did not answer within {limit_s:g} s")
-    except DownloadFailed:  # what the guarded backend raises; its words are about videos
-        if guard.refused:
-            return Answer(
-                Verdict.NEVER,
-                "the receiver is not on the public internet, and this service sends webhooks nowhere else",
-            )
+    except AddressRefused:
+        return Answer(
+            Verdict.NEVER,
+            "the receiver is not on the public internet, and this service sends webhooks nowhere else",
+        )
+    except HostNotFound:
         return Answer(Verdict.AGAIN, "the receiver's host name cannot be resolved")
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):
         return Answer(Verdict.NEVER, "the URL is not valid")
@@ -69,22 +61,3 @@ def _judged(status: int) -> Answer:
     if 300 <= status < 400:
         return Answer(Verdict.NEVER, f"{reason}, and webhooks follow no redirects")
     return Answer(Verdict.AGAIN, reason)
-
-
-class _Guard:
-    """A permission that remembers its refusal."""
-
-    def __init__(self, allow_private: bool) -> None:
-        self._allow_private = allow_private
-        self.refused = False
-
-    def __call__(self, address: Address) -> bool:
-        permitted = self._allow_private or is_public(address)
-        self.refused = self.refused or not permitted
-        return permitted
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """The certificates are read once: it takes longer than a request."""
-    return httpx.create_ssl_context(trust_env=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -21,7 +21,9 @@ from serve_app.jobs.model import Claim, Job
 from serve_app.jobs.request import JobResult
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.protocols import MediaFile
+from serve_app.settings import IngressSettings, UploadSettings
 from serve_app.webhooks.signing_keys import KeyFile
+from tests.jobs.steps import newest
 
 APP = "/fal-ai/birefnet"
 PATH = APP + "/v2/video"
@@ -30,6 +32,17 @@ INPUT = {"video_url": "http://host.example/v.mp4"}
 SIGNER = Signer(b"k" * 32)
 MEDIA = MediaFile("outputs/ab12/output.mp4", "video/mp4", "output.mp4", 1234, 640, 360, 23.976, 5.5, 132)
 FILE = SIGNER.file_path(MEDIA.name)  # the path of its URL
+VIDEO = {
+    "url": "http://service.example:8001" + FILE,
+    "content_type": "video/mp4",
+    "file_name": "output.mp4",
+    "file_size": 1234,
+    "width": 640,
+    "height": 360,
+    "fps": 23.976,
+    "duration": 5.5,
+    "num_frames": 132,
+}
 
 Work = Callable[[SqlJobStore, Claim], Awaitable[object]]
 
@@ -52,6 +65,22 @@ async def complete(store: SqlJobStore, claim: Claim) -> object:
     return await store.complete(claim.lease, JobResult(MEDIA).as_json())
 
 
+def services(store: SqlJobStore, artifacts: Artifacts, **options: Any) -> Services:
+    """Services without API keys and with the limits of the default settings, unless `options` say otherwise."""
+    parts = Services(
+        store,
+        artifacts,
+        RecordingNotifier(),
+        FileUrls(8001, FileLinks(SIGNER)),
+        KeyFile(artifacts.root.parent / "webhook-keys.json"),
+        verifier=None,
+        public_url=None,
+        limits=IngressSettings(),
+        uploads=UploadSettings(),
+    )
+    return replace(parts, **options)
+
+
 class ApiHarness:
     """An application with its table, and clients for it."""
 
@@ -59,9 +88,7 @@ class ApiHarness:
         self.store = store
         self.artifacts = artifacts
         self.notifier = RecordingNotifier()
-        keys = KeyFile(artifacts.root.parent / "webhook-keys.json")
-        options = {"urls": FileUrls(8001, FileLinks(SIGNER)), "webhook_keys": keys} | options
-        self.app: FastAPI = make_app(Services(store, artifacts, self.notifier, **options))
+        self.app: FastAPI = make_app(services(store, artifacts, notifier=self.notifier, **options))
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
@@ -101,7 +128,7 @@ async def submitted(client: httpx.AsyncClient, **options: Any) -> str:
 
 
 async def only_job(store: SqlJobStore) -> Job:
-    (job,) = await store.recent(10)
+    (job,) = await newest(store, 10)
     return job
 
 

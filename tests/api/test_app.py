@@ -11,7 +11,9 @@ import pytest
 from serve_app.artifacts.store import Artifacts
 from serve_app.jobs.model import Claim
 from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.settings import IngressSettings
 from tests.api.harness import INPUT, PATH, ApiHarness
+from tests.jobs.steps import newest
 
 
 async def test_validation_errors(harness: ApiHarness) -> None:
@@ -33,11 +35,11 @@ async def test_validation_errors(harness: ApiHarness) -> None:
             assert "Infinity" not in reply.text
             assert all(item["loc"][0] == "body" and item["msg"] and item["url"] for item in items)
             assert uuid.UUID(reply.headers["x-fal-request-id"])
-    assert await harness.store.recent(1) == []
+    assert await newest(harness.store, 1) == []
 
 
 async def test_a_body_that_is_too_large(store: SqlJobStore, artifacts: Artifacts) -> None:
-    harness = ApiHarness(store, artifacts, max_body_bytes=1000)
+    harness = ApiHarness(store, artifacts, limits=IngressSettings(max_body_bytes=1000))
     async with harness.client() as client:
         reply = await client.post(PATH, json={"video_url": "data:," + "x" * 1000})
     (item,) = reply.json()["detail"]

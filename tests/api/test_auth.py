@@ -17,6 +17,7 @@ from serve_app.accounts.verifier import Verifier
 from serve_app.api.middleware.auth import FOREIGN, MALFORMED, MISSING, OPEN, WRONG, Authentication
 from serve_app.files.signing import Purpose
 from tests.api.harness import INPUT, SIGNER, SUBMIT, ApiHarness
+from tests.jobs.steps import newest
 
 BODY = {"video_url": "http://host.example/v.mp4"}
 REQUEST = "/queue/fal-ai/birefnet/requests/{request_id}"
@@ -124,7 +125,7 @@ async def test_every_route_but_the_open_ones_wants_a_key(proxy: Door) -> None:
     for path in ("/openapi.json", "/docs"):
         assert (await proxy.ask(None, path)).status_code == 200
     assert (await proxy.ask(None, SUBMIT, "OPTIONS")).status_code != 401
-    assert await proxy.harness.store.recent(1) == []
+    assert await newest(proxy.harness.store, 1) == []
 
 
 async def test_a_virtual_host_is_no_way_around(proxy: Door) -> None:

@@ -16,6 +16,7 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.fal import CLIENT_PROXY
 from serve_app.jobs.sql.store import SqlJobStore
 from tests.api.harness import APP, INPUT, PATH, ApiHarness, only_job
+from tests.jobs.steps import newest
 
 QUEUE = "https://queue.fal.run"
 RUN = "https://fal.run"
@@ -66,8 +67,8 @@ async def test_headers_and_query_are_those_of_the_target(harness: ApiHarness) ->
     async with harness.client() as client:
         target = QUEUE + PATH + "?fal_max_queue_length=5"
         options: dict[str, Any] = {"params": {"fal_max_queue_length": "nonsense"}, "json": INPUT}
-        await ask(client, "POST", target, 200, headers={"x-fal-runner-hint": "near"}, **options)
-        assert (await only_job(harness.store)).hint == "near"
+        await ask(client, "POST", target, 200, headers={"x-fal-no-retry": "1"}, **options)
+        assert not (await only_job(harness.store)).retry
         reply = await ask(
             client, "POST", QUEUE + PATH, 400, headers={"x-fal-request-timeout": "x"}, json=INPUT
         )
@@ -120,7 +121,7 @@ async def test_other_targets_are_refused(harness: ApiHarness, target: str) -> No
         assert refused.headers["x-fal-error-type"] == refused.json()["error_type"] == "bad_request"
         assert reason in refused.json()["detail"] and "https://queue.fal.run/" in refused.json()["detail"]
         assert len(refused.headers.get_list("x-fal-request-id")) == 1
-    assert await harness.store.recent(1) == []
+    assert await newest(harness.store, 1) == []
 
 
 async def test_other_methods_are_refused(harness: ApiHarness) -> None:
@@ -136,7 +137,7 @@ async def test_the_target_decides_about_the_key(store: SqlJobStore, artifacts: A
     async with harness.client() as client:
         await ask(client, "POST", QUEUE + PATH, 401, json=INPUT)
         await ask(client, "POST", "https://evil.example/", 401, json=INPUT)
-        assert await store.recent(1) == []
+        assert await newest(store, 1) == []
         headers = {"Authorization": f"Key {key.text}"}
         await ask(client, "POST", QUEUE + PATH, 200, json=INPUT, headers=headers)
         assert (await only_job(store)).account == key.key.account

@@ -11,6 +11,7 @@ from serve_app.errors import DownloadFailed, to_wire
 from serve_app.jobs.model import Claim, JobState
 from serve_app.jobs.sql.store import SqlJobStore
 from tests.api.harness import INPUT, PATH, SUBMIT, ApiHarness, only_job, until
+from tests.jobs.steps import newest
 
 KEY = {"Idempotency-Key": "once"}
 
@@ -43,7 +44,7 @@ async def test_a_repeat_is_no_new_request_in_the_queue(harness: ApiHarness) -> N
 async def test_without_a_key_two_requests_are_two(harness: ApiHarness) -> None:
     async with harness.client() as client:
         ids = {(await client.post(SUBMIT, json=INPUT)).json()["request_id"] for _ in range(2)}
-    assert len(ids) == len(await harness.store.recent(10)) == 2
+    assert len(ids) == len(await newest(harness.store, 10)) == 2
 
 
 async def test_many_at_once_are_one_job(harness: ApiHarness) -> None:

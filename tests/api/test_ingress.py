@@ -53,7 +53,7 @@ async def test_it_serves_over_its_own_table(tmp_path: Path) -> None:
     await replica.__init__(settings, Handle(), Handle())
     try:
         app = replica.__serve_build_asgi_app__()
-        assert replica._services.max_waiting == 7
+        assert replica._services.limits.max_waiting == 7
         assert replica._services.public_url == "https://fal.example"
         assert replica._services.urls.public_url == "https://cdn.example"
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:

@@ -23,21 +23,12 @@ from serve_app.errors import (
 from serve_app.jobs.model import Claim, JobState, LogLevel, NewJob, Priority, Progress
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql.store import SqlJobStore
-from tests.api.harness import APP, FILE, INPUT, MEDIA, PATH, SUBMIT, ApiHarness, only_job, submitted
+from serve_app.settings import IngressSettings
+from tests.api.harness import APP, INPUT, MEDIA, PATH, SUBMIT, VIDEO, ApiHarness, only_job, submitted
+from tests.jobs.steps import newest
 
 FORMS = ["/queue" + APP, "/queue" + PATH]
 NOWHERE = str(uuid.UUID(int=7))
-VIDEO = {
-    "url": "http://service.example:8001" + FILE,
-    "content_type": "video/mp4",
-    "file_name": "output.mp4",
-    "file_size": 1234,
-    "width": 640,
-    "height": 360,
-    "fps": 23.976,
-    "duration": 5.5,
-    "num_frames": 132,
-}
 
 
 async def claimed(harness: ApiHarness) -> Claim:
@@ -239,11 +230,11 @@ async def test_an_invalid_input_is_taken_and_fails_as_run_does(harness: ApiHarne
 
 
 async def test_a_body_that_is_too_large_is_not_taken(store: SqlJobStore, artifacts: Artifacts) -> None:
-    harness = ApiHarness(store, artifacts, max_body_bytes=1000)
+    harness = ApiHarness(store, artifacts, limits=IngressSettings(max_body_bytes=1000))
     async with harness.client() as client:
         reply = await client.post(SUBMIT, json={"video_url": "data:," + "x" * 1000})
     assert (reply.status_code, reply.json()["detail"][0]["type"]) == (422, "file_too_large")
-    assert await store.recent(1) == []
+    assert await newest(store, 1) == []
 
 
 @pytest.mark.parametrize("running", [False, True])

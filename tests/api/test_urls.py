@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 
 from serve_app.api.urls import FileUrls
-from serve_app.artifacts.store import Artifacts
+from serve_app.artifacts.store import Artifacts, NodeDisk
 from serve_app.files.links import FileLinks
 from serve_app.files.signing import Signer
 from tests.api.harness import SIGNER
@@ -62,7 +62,7 @@ def test_own_urls_are_known_again() -> None:
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifacts:
     for key, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("REGION", "eu-west-1")):
         monkeypatch.setenv(f"AWS_{key}", value)
-    return Artifacts("s3://bucket/prefix", tmp_path)
+    return Artifacts("s3://bucket/prefix", NodeDisk(tmp_path, 1 << 30))
 
 
 def test_outputs_come_from_the_bucket_and_uploads_do_not(bucket: Artifacts) -> None:

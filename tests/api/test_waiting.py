@@ -11,6 +11,7 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.files.http_server import HttpServer
 from serve_app.jobs.model import Claim, JobState
 from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.settings import IngressSettings
 from tests.api.harness import INPUT, PATH, ApiHarness, only_job, until
 
 
@@ -25,7 +26,7 @@ async def test_a_job_cancelled_from_elsewhere(harness: ApiHarness) -> None:
 
 
 async def test_only_so_many_may_wait(store: SqlJobStore, artifacts: Artifacts) -> None:
-    harness = ApiHarness(store, artifacts, max_waiting=2)
+    harness = ApiHarness(store, artifacts, limits=IngressSettings(max_waiting=2))
     async with harness.client() as client:
         waiting = [asyncio.create_task(client.post(PATH, json=INPUT)) for _ in range(2)]
 

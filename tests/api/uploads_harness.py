@@ -14,18 +14,16 @@ from fastapi import FastAPI
 from serve_app.api.middleware.request_id import RequestId
 from serve_app.api.replies import install_error_handlers
 from serve_app.api.routes.uploads import Storage
-from serve_app.api.services import Services
 from serve_app.api.urls import FileUrls
 from serve_app.artifacts.store import Artifacts
 from serve_app.files.app import make_files_app
 from serve_app.files.http_server import HttpServer
 from serve_app.files.links import FileLinks
-from serve_app.files.uploads import UploadLimits
 from serve_app.jobs.sql.store import SqlJobStore
-from serve_app.webhooks.signing_keys import KeyFile
-from tests.api.harness import SIGNER, RecordingNotifier
+from serve_app.settings import UploadSettings
+from tests.api.harness import SIGNER, services
 
-LIMITS = UploadLimits(max_bytes=2_000_000, lifetime_s=1000.0)
+LIMITS = UploadSettings(max_bytes=2_000_000, lifetime_s=1000.0)
 DATA = os.urandom(400_000)
 
 
@@ -67,10 +65,7 @@ async def service_fixture(store: SqlJobStore, artifacts: Artifacts) -> AsyncIter
     urls = FileUrls(files.port, FileLinks(SIGNER))
     app = FastAPI(redirect_slashes=False)
     install_error_handlers(app)
-    keys = KeyFile(artifacts.root.parent / "webhook-keys.json")
-    app.include_router(
-        Storage(Services(store, artifacts, RecordingNotifier(), urls, keys, uploads=LIMITS)).router()
-    )
+    app.include_router(Storage(services(store, artifacts, urls=urls, uploads=LIMITS)).router())
     app.add_middleware(Accounts)
     app.add_middleware(RequestId)
     rest = HttpServer(app, "127.0.0.1", 0, drain_s=1)

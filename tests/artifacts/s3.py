@@ -6,10 +6,17 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
 from moto.server import ThreadedMotoServer
+
+from serve_app.artifacts.store import NodeDisk
+
+
+def node_disk(scratch: Path) -> NodeDisk:
+    return NodeDisk(scratch, 1 << 30)
 
 
 @dataclass

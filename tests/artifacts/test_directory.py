@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.artifacts.directory import full_disk
-from serve_app.artifacts.store import Artifacts
+from serve_app.artifacts.store import Artifacts, NodeDisk
 from serve_app.errors import StorageFull
 
 
@@ -95,7 +95,7 @@ def test_where_the_store_can_lie(tmp_path: Path) -> None:
     assert Artifacts(str(tmp_path / "c")).root.is_dir()
     for url in ("ftp://host/path", "s3:///prefix", "file://host/path"):
         with pytest.raises(ValueError, match="use a directory, file:///PATH, s3://"):
-            Artifacts(url, tmp_path)
+            Artifacts(url, NodeDisk(tmp_path, 1 << 30))
     with pytest.raises(ValueError, match="scratch directory"):
         Artifacts("s3://bucket/prefix")
 
@@ -103,7 +103,7 @@ def test_where_the_store_can_lie(tmp_path: Path) -> None:
 def test_a_directory_has_no_urls(store: Artifacts) -> None:
     store.put_bytes("outputs/1/v.mp4", b"1")
     assert store.is_local
-    assert store.signed_url("outputs/1/v.mp4", 60) is None and store.signed_put("uploads/1", 60) is None
+    assert store.signed_url("outputs/1/v.mp4", 60) is None
 
 
 def test_a_full_disk_says_so() -> None:

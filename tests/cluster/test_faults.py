@@ -15,6 +15,7 @@ import pytest
 from serve_app.jobs.model import Job, JobState
 from serve_app.jobs.sql.store import SqlJobStore
 from tests.cluster.service import MediaServer, Service
+from tests.jobs.steps import newest
 from tests.video.clips import X264, Clip, make
 
 pytestmark = pytest.mark.cluster
@@ -43,7 +44,7 @@ async def until(service: Service, wanted: Callable[[Job], bool]) -> Job:
     deadline = time.monotonic() + WAIT_S
     try:
         while time.monotonic() < deadline:
-            jobs = await store.recent(1)
+            jobs = await newest(store, 1)
             if jobs and wanted(jobs[0]):
                 return jobs[0]
             await asyncio.sleep(0.02)

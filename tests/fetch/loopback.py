@@ -11,9 +11,10 @@ import pytest
 
 from serve_app.errors import DownloadFailed, to_wire
 from serve_app.fetch.address_guard import GuardedBackend
-from serve_app.fetch.fetch import FetchLimits, fetch
+from serve_app.fetch.fetch import fetch
+from serve_app.settings import FetchSettings
 
-LIMITS = FetchLimits(max_bytes=100_000, connect_s=2.0, read_s=2.0, total_s=5.0, allow_private=True)
+LIMITS = FetchSettings(max_bytes=100_000, connect_s=2.0, read_s=2.0, total_s=5.0, allow_private=True)
 BODY = bytes(range(256)) * 100
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
@@ -48,7 +49,7 @@ async def whole(path: str, writer: asyncio.StreamWriter) -> None:
     writer.write(head("200 OK", f"Content-Length: {len(BODY)}") + BODY)
 
 
-async def refused(url: str, out: Path, limits: FetchLimits = LIMITS, **more: GuardedBackend) -> str:
+async def refused(url: str, out: Path, limits: FetchSettings = LIMITS, **more: GuardedBackend) -> str:
     """The message of the `DownloadFailed` that fetching ends with; nothing may be left behind."""
     with pytest.raises(DownloadFailed) as caught:
         await fetch(url, out, limits, **more)

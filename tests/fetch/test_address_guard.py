@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from tests.fetch.loopback import BODY, LIMITS, head, refused, server, whole
 async def test_private_hosts_are_refused(out: Path, host: str) -> None:
     async with server(whole) as base:
         url = f"http://{host}:{base.rpartition(':')[2]}/"
-        message = await refused(url, out, replace(LIMITS, allow_private=False))
+        message = await refused(url, out, LIMITS.model_copy(update={"allow_private": False}))
     assert "not on the public internet" in message or "cannot be resolved" in message
 
 

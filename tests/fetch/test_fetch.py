@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,7 +97,7 @@ async def test_what_is_no_http(out: Path) -> None:
 
     async with server(answer) as base:
         assert "broke off" in await refused(base, out)
-        hasty = replace(LIMITS, connect_s=0.3)
+        hasty = LIMITS.model_copy(update={"connect_s": 0.3})
         assert "no connection" in await refused(base.replace("http:", "https:"), out, hasty)
 
 
@@ -127,7 +126,7 @@ async def test_too_large_by_announcement_and_by_count(out: Path) -> None:
 
 async def test_the_limit_itself_is_allowed(out: Path) -> None:
     async with server(whole) as base:
-        assert await fetch(base, out, replace(LIMITS, max_bytes=len(BODY))) == len(BODY)
+        assert await fetch(base, out, LIMITS.model_copy(update={"max_bytes": len(BODY)})) == len(BODY)
 
 
 async def test_time_limits(out: Path) -> None:
@@ -142,8 +141,10 @@ async def test_time_limits(out: Path) -> None:
         await gone.wait()
 
     async with server(answer) as base:
-        assert "sent nothing for 0.2 s" in await refused(base, out, replace(LIMITS, read_s=0.2))
-        assert "longer than 0.3 s" in await refused(f"{base}/trickle", out, replace(LIMITS, total_s=0.3))
+        assert "sent nothing for 0.2 s" in await refused(base, out, LIMITS.model_copy(update={"read_s": 0.2}))
+        assert "longer than 0.3 s" in await refused(
+            f"{base}/trickle", out, LIMITS.model_copy(update={"total_s": 0.3})
+        )
         gone.set()
 
 

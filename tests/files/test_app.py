@@ -17,6 +17,7 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.files.app import make_files_app
 from serve_app.files.http_server import HttpServer
 from serve_app.files.signing import Signer
+from serve_app.settings import UploadSettings
 
 BODY = os.urandom(1_000_003)
 NAME = "outputs/0b0c/output.webm"
@@ -36,7 +37,7 @@ def store(tmp_path: Path) -> Artifacts:
 
 @pytest_asyncio.fixture
 async def server(store: Artifacts) -> AsyncIterator[HttpServer]:
-    server = HttpServer(make_files_app(store, SIGNER), "127.0.0.1", 0, drain_s=1)
+    server = HttpServer(make_files_app(store, SIGNER, UploadSettings()), "127.0.0.1", 0, drain_s=1)
     await server.start()
     yield server
     await server.stop()
@@ -234,7 +235,7 @@ async def test_many_readers_and_one_that_leaves(client: httpx.AsyncClient, serve
 async def test_two_servers_share_a_port_while_one_replaces_the_other(
     server: HttpServer, client: httpx.AsyncClient, store: Artifacts
 ) -> None:
-    second = HttpServer(make_files_app(store, SIGNER), "127.0.0.1", server.port, drain_s=1)
+    second = HttpServer(make_files_app(store, SIGNER, UploadSettings()), "127.0.0.1", server.port, drain_s=1)
     await second.start()
     await server.stop()
     with pytest.raises(RuntimeError, match="stopped"):
@@ -251,12 +252,17 @@ async def test_a_port_that_somebody_else_has(store: Artifacts) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(OSError, match="choose a free port"):
-            HttpServer(make_files_app(store, SIGNER), "127.0.0.1", other.getsockname()[1])
+            HttpServer(
+                make_files_app(store, SIGNER, UploadSettings()),
+                "127.0.0.1",
+                other.getsockname()[1],
+                drain_s=1,
+            )
 
 
 async def test_stopping_cuts_a_reader_that_never_ends(store: Artifacts) -> None:
     store.put_bytes("outputs/big.mp4", bytes(30_000_000))
-    server = HttpServer(make_files_app(store, SIGNER), "127.0.0.1", 0, drain_s=1)
+    server = HttpServer(make_files_app(store, SIGNER, UploadSettings()), "127.0.0.1", 0, drain_s=1)
     await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     path = SIGNER.file_path("outputs/big.mp4")

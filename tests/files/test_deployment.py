@@ -25,10 +25,10 @@ class Held(Replica):  # type: ignore[valid-type,misc]
 
 
 async def test_a_replica_serves_reports_and_stops(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, files={"port": free_port()})
+    settings = Settings(data_dir=tmp_path, files={"port": free_port(), "drain_s": 1})
     Artifacts(settings.artifacts_url).put_bytes("outputs/1/v.mp4", b"video")
     replica = Held.__new__(Held)
-    await replica.__init__(settings, drain_s=1)
+    await replica.__init__(settings)
     path = Signer.load(None, tmp_path).file_path("outputs/1/v.mp4")
     url = f"http://127.0.0.1:{await replica.port()}{path}"
     async with httpx.AsyncClient(trust_env=False) as client:
@@ -46,10 +46,10 @@ async def test_with_an_upstream_it_is_the_reverse_proxy_for_everything(tmp_path:
     behind = HttpServer(PlainTextResponse("the API"), "127.0.0.1", 0, drain_s=1)
     await behind.start()
     upstream = f"http://127.0.0.1:{behind.port}"
-    settings = Settings(data_dir=tmp_path, files={"port": free_port(), "upstream": upstream})
+    settings = Settings(data_dir=tmp_path, files={"port": free_port(), "upstream": upstream, "drain_s": 1})
     Artifacts(settings.artifacts_url).put_bytes("outputs/1/v.mp4", b"video")
     replica = Held.__new__(Held)
-    await replica.__init__(settings, drain_s=1)
+    await replica.__init__(settings)
     path = Signer.load(None, tmp_path).file_path("outputs/1/v.mp4")
     base = f"http://127.0.0.1:{await replica.port()}"
     async with httpx.AsyncClient(base_url=base, trust_env=False) as client:

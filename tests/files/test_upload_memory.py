@@ -21,9 +21,10 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.files.app import make_files_app
 from serve_app.files.http_server import HttpServer
 from serve_app.files.signing import Signer
+from serve_app.settings import UploadSettings
 
 async def main():
-    app = make_files_app(Artifacts(Path(sys.argv[1])), Signer(b"a secret of this test"))
+    app = make_files_app(Artifacts(Path(sys.argv[1])), Signer(b"a secret of this test"), UploadSettings())
     server = HttpServer(app, "127.0.0.1", 0)
     await server.start()
     print(server.port, flush=True)

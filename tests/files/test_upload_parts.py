@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest_asyncio
 
-from serve_app.artifacts.store import Artifacts
+from serve_app.artifacts.store import Artifacts, NodeDisk
 from serve_app.files.app import make_files_app
 from serve_app.files.upload_names import new_upload
 from serve_app.files.uploads import parts_token
@@ -208,7 +208,7 @@ async def test_uploads_into_a_bucket(
     s3: S3Server,
     tmp_path: Path,
 ) -> None:
-    bucket = Artifacts(f"s3://{s3.new_bucket()}/prefix", tmp_path)
+    bucket = Artifacts(f"s3://{s3.new_bucket()}/prefix", NodeDisk(tmp_path, 1 << 30))
     client = await serve(make_files_app(bucket, SIGNER, LIMITS))
     headers = bearer() | {"X-Fal-File-Name": "v.mp4"}
     urls = [(await client.post("/files/upload", content=DATA, headers=headers)).json()["access_url"]]

@@ -15,7 +15,8 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.files.app import make_files_app
 from serve_app.files.signing import Purpose
 from serve_app.files.upload_names import new_upload
-from serve_app.files.uploads import UploadLimits, parts_token, put_token
+from serve_app.files.uploads import parts_token, put_token
+from serve_app.settings import UploadSettings
 from tests.files.uploads_harness import (
     DATA,
     LIMITS,
@@ -98,7 +99,7 @@ async def test_a_file_that_is_too_large(client: httpx.AsyncClient, store: Artifa
 
 
 async def test_more_than_the_disk_holds(serve: Serve, store: Artifacts) -> None:
-    client = await serve(make_files_app(store, SIGNER, UploadLimits(max_bytes=1 << 60)))
+    client = await serve(make_files_app(store, SIGNER, UploadSettings(max_bytes=1 << 60)))
     request = client.build_request("POST", "/files/upload", content=_slices(b""), headers=bearer())
     del request.headers["transfer-encoding"]
     request.headers["content-length"] = str(1 << 59)
@@ -136,7 +137,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(serve: Serve, store: Art
 
 
 async def test_an_upload_that_stalls(serve: Serve, store: Artifacts) -> None:
-    client = await serve(make_files_app(store, SIGNER, UploadLimits(idle_s=0.05)))
+    client = await serve(make_files_app(store, SIGNER, UploadSettings(idle_s=0.05)))
     never = asyncio.Event()
 
     async def stalled() -> AsyncIterator[bytes]:

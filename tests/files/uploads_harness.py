@@ -17,13 +17,13 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.files.app import make_files_app
 from serve_app.files.http_server import HttpServer
 from serve_app.files.signing import Purpose, Signer
-from serve_app.files.uploads import UploadLimits
+from serve_app.settings import UploadSettings
 
 Serve = Callable[[ASGIApp], Awaitable[httpx.AsyncClient]]
 
 SIGNER = Signer(b"a secret of this test")
 DATA = os.urandom(300_000)
-LIMITS = UploadLimits(max_bytes=1_000_000, lifetime_s=1000.0)
+LIMITS = UploadSettings(max_bytes=1_000_000, lifetime_s=1000.0)
 
 
 def bearer(account: str | None = "me", lifetime_s: float = 60.0) -> dict[str, str]:

@@ -6,8 +6,10 @@ from typing import Any
 
 from sqlalchemy import Table, select
 
+from serve_app.database.tables import jobs
 from serve_app.errors import DownloadFailed, to_wire
 from serve_app.jobs.model import Claim, Job, JobState, NewJob, Priority
+from serve_app.jobs.sql.rows import job_columns, to_job
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.jobs.store import JobStore
 
@@ -41,6 +43,12 @@ async def look(store: JobStore, name: str, state: JobState | None = None) -> Job
     assert job is not None
     assert state is None or job.state is state
     return job
+
+
+async def newest(store: SqlJobStore, limit: int) -> list[Job]:
+    """Jobs of all accounts, the newest first."""
+    statement = select(*job_columns).order_by(jobs.c.number.desc()).limit(limit)
+    return [to_job(row) for row in await store._database.read(statement)]
 
 
 async def lines(store: JobStore, name: str) -> list[tuple[str, str]]:

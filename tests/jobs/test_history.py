@@ -6,8 +6,9 @@ import pytest
 
 from serve_app.database.tables import jobs
 from serve_app.errors import ReplicasLost, WireError, to_wire
-from serve_app.jobs.model import Expired, HistoryPage, JobState, NewJob, Outcome, Retention
+from serve_app.jobs.model import Expired, HistoryPage, JobState, NewJob, Outcome
 from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.settings import ExpirySettings
 from tests.jobs.steps import ERROR, finished, look, started, stored, submit
 
 
@@ -78,7 +79,7 @@ async def test_payloads_are_forgotten(store: SqlJobStore) -> None:
     other = await look(store, "other")
     assert (other.payload, other.result) == ({"sent": "other"}, {"name": "other"})
     # Nobody needs to delete its files once more.
-    assert await store.expired(Retention(files_s=0.0, jobs_s=None), 10) == Expired(["other"], [])
+    assert await store.expired(ExpirySettings.model_construct(files_s=0.0), 10) == Expired(["other"], [])
     await store.forget_payloads("one")
     await store.forget_payloads("unknown")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from serve_app.database.tables import jobs
 from serve_app.jobs.model import CancelOutcome, Heartbeat, JobState, Lease, Progress
 from serve_app.jobs.sql.store import SqlJobStore
-from tests.jobs.steps import ERROR, LEASE_S, OVER_S, claim_one, finished, lines, look, started, submit
+from tests.jobs.steps import ERROR, LEASE_S, OVER_S, claim_one, finished, lines, look, started, stored, submit
 
 
 async def assert_shut_out(store: SqlJobStore, stale: Lease) -> None:
@@ -29,7 +30,7 @@ async def test_an_expired_lease_is_claimed_again_and_the_first_holder_is_shut_ou
     assert taken.job.id == "one" and taken.job.state is JobState.RUNNING
     assert taken.lease.token == lost.token + 1 and taken.job.attempts == 2
     assert await store.record_piece(taken.lease, 0, {"name": "mine"})
-    for stale in (lost, Lease("one", "b", lost.token, 0.0), Lease("one", "a", taken.lease.token, 0.0)):
+    for stale in (lost, Lease("one", "b", lost.token), Lease("one", "a", taken.lease.token)):
         await assert_shut_out(store, stale)
         assert not (await store.heartbeat(stale, LEASE_S)).cancelled
         await store.cleaned(stale)
@@ -41,8 +42,11 @@ async def test_an_expired_lease_is_claimed_again_and_the_first_holder_is_shut_ou
 async def test_an_expired_lease_that_nobody_took_is_still_held(store: SqlJobStore) -> None:
     await submit(store, "one")
     lease = (await claim_one(store, "a", OVER_S)).lease
+    (before,) = await stored(store, jobs)
     beat = await store.heartbeat(lease, LEASE_S)
-    assert beat.held and not beat.cancelled and beat.expires_at > lease.expires_at + LEASE_S
+    assert beat.held and not beat.cancelled
+    (after,) = await stored(store, jobs)
+    assert after["expires_at"] > before["expires_at"] + LEASE_S
     assert await store.claim("b", LEASE_S, 1) == []
 
 
@@ -94,11 +98,11 @@ async def test_cancel_of_a_running_job_is_final_at_once_and_its_holder_hears_of_
     assert (await look(store, "one", JobState.CANCELLED)).owner == "a"
     await assert_shut_out(store, lease)
     assert await store.heartbeat(lease, LEASE_S) == Heartbeat(held=False, cancelled=True)
-    assert await store.heartbeat(Lease("one", "b", lease.token, 0.0), LEASE_S) == Heartbeat(held=False)
+    assert await store.heartbeat(Lease("one", "b", lease.token), LEASE_S) == Heartbeat(held=False)
     assert await store.claim("b", LEASE_S, 1) == []
 
     assert await store.unfinished(["one"]) == {"one"}
-    await store.cleaned(Lease("one", "a", lease.token + 1, 0.0))
+    await store.cleaned(Lease("one", "a", lease.token + 1))
     assert await store.unfinished(["one"]) == {"one"}
     await store.cleaned(lease)
     assert (await look(store, "one", JobState.CANCELLED)).owner is None

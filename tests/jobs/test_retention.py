@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import Table
 
 from serve_app.database.tables import deliveries, events, inputs, jobs, pieces
-from serve_app.jobs.model import Expired, NewJob, Retention
+from serve_app.jobs.model import Expired, NewJob
 from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.settings import ExpirySettings
 from tests.jobs.steps import ERROR, claim_one, finished, look, started, stored, submit
 
 DAY = 86400.0
@@ -28,7 +29,7 @@ async def test_files_go_first_and_rows_later(store: SqlJobStore) -> None:
     await finished(store, "two")
     await started(store, "running")
     await submit(store, "queued")
-    retention = Retention(files_s=7 * DAY, jobs_s=30 * DAY)
+    retention = ExpirySettings(files_s=7 * DAY, jobs_s=30 * DAY)
     assert await store.expired(retention, 10) == Expired([], [])
     await age(store, 8 * DAY)
     assert await store.expired(retention, 1) == Expired(["one"], [])
@@ -42,9 +43,9 @@ async def test_files_go_first_and_rows_later(store: SqlJobStore) -> None:
 async def test_a_row_outlives_its_files(store: SqlJobStore) -> None:
     await finished(store, "one")
     await age(store, 8 * DAY)
-    retention = Retention(files_s=7 * DAY, jobs_s=DAY)
+    retention = ExpirySettings(files_s=7 * DAY, jobs_s=DAY)
     assert await store.expired(retention, 10) == Expired(["one"], [])
-    assert await store.expired(Retention(files_s=9 * DAY, jobs_s=DAY), 10) == Expired([], [])
+    assert await store.expired(ExpirySettings(files_s=9 * DAY, jobs_s=DAY), 10) == Expired([], [])
     await store.files_deleted(["one"])
     assert await store.expired(retention, 10) == Expired([], ["one"])
 
@@ -54,27 +55,27 @@ async def test_a_job_can_have_a_lifetime_of_its_own(store: SqlJobStore) -> None:
     await finished(store, "for-ever", lifetime_s=math.inf)
     await finished(store, "default")
     await age(store, 61)
-    assert (await store.expired(Retention(files_s=DAY), 10)).files == ["short"]
-    assert (await store.expired(Retention(files_s=None), 10)).files == ["short"]
+    assert (await store.expired(ExpirySettings(files_s=DAY), 10)).files == ["short"]
+    assert (await store.expired(ExpirySettings(files_s=None), 10)).files == ["short"]
     await age(store, 10_000 * DAY)
-    assert (await store.expired(Retention(files_s=DAY), 10)).files == ["short", "default"]
+    assert (await store.expired(ExpirySettings(files_s=DAY), 10)).files == ["short", "default"]
 
 
 async def test_for_ever(store: SqlJobStore) -> None:
     await finished(store, "one")
     await age(store, 10_000 * DAY)
-    assert await store.expired(Retention(files_s=None, jobs_s=None), 10) == Expired([], [])
+    assert await store.expired(ExpirySettings(files_s=None, jobs_s=None), 10) == Expired([], [])
     await store.files_deleted(["one"])
-    assert await store.expired(Retention(files_s=None, jobs_s=None), 10) == Expired([], [])
+    assert await store.expired(ExpirySettings(files_s=None, jobs_s=None), 10) == Expired([], [])
 
 
 async def test_results_that_were_not_to_be_kept_are_dropped(store: SqlJobStore) -> None:
     await finished(store, "kept")
     await finished(store, "unkept", keep_result=False)
-    await store.expired(Retention(unkept_s=60.0), 10)
+    await store.expired(ExpirySettings(unkept_s=60.0), 10)
     assert (await look(store, "unkept")).result == {"name": "unkept"}
     await age(store, 61)
-    await store.expired(Retention(unkept_s=60.0), 10)
+    await store.expired(ExpirySettings(unkept_s=60.0), 10)
     assert (await look(store, "unkept")).result is None
     assert (await look(store, "kept")).result == {"name": "kept"}
 

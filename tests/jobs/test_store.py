@@ -6,14 +6,26 @@ import math
 
 import pytest
 
-from serve_app.database.tables import inputs
+from serve_app.database.tables import inputs, jobs
 from serve_app.errors import FeatureNotSupported, SetupError, StageError, to_wire
 from serve_app.fal import Variant
 from serve_app.jobs.model import CancelOutcome, JobState, NewJob, Priority, Progress
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.protocols import MediaFile
-from tests.jobs.steps import ERROR, LEASE_S, OVER_S, claim_one, finished, lines, look, started, stored, submit
+from tests.jobs.steps import (
+    ERROR,
+    LEASE_S,
+    OVER_S,
+    claim_one,
+    finished,
+    lines,
+    look,
+    newest,
+    started,
+    stored,
+    submit,
+)
 
 
 async def test_a_job_from_insert_to_result(store: SqlJobStore) -> None:
@@ -24,7 +36,8 @@ async def test_a_job_from_insert_to_result(store: SqlJobStore) -> None:
     claim = await claim_one(store)
     assert claim.input == {"video_url": "http://host/one"} and claim.job.attempts == 1
     assert (claim.lease.owner, claim.lease.token) == ("a", 1)
-    assert claim.lease.expires_at == pytest.approx(job.created_at + LEASE_S, abs=5)
+    (row,) = await stored(store, jobs)
+    assert row["expires_at"] == pytest.approx(job.created_at + LEASE_S, abs=5)
     assert await store.claim("b", LEASE_S, 1) == []
 
     assert await store.report(claim.lease, Progress("segmenting", 24, 132), ["chunk 1 of 6", "chunk 2 of 6"])
@@ -48,13 +61,11 @@ async def test_a_job_from_insert_to_result(store: SqlJobStore) -> None:
 
 async def test_what_a_client_said_is_kept(store: SqlJobStore) -> None:
     plain = await store.insert(NewJob("one", {}))
-    assert plain.payload is None and plain.account is None and plain.retry and plain.hint is None
-    await store.insert(
-        NewJob("two", {}, {"video_url": "ä"}, account="me", fingerprint="f" * 64, hint="near", retry=False)
-    )
+    assert plain.payload is None and plain.account is None and plain.retry
+    await store.insert(NewJob("two", {}, {"video_url": "ä"}, account="me", fingerprint="f" * 64, retry=False))
     job = await look(store, "two")
     assert (job.payload, job.account, job.fingerprint) == ({"video_url": "ä"}, "me", "f" * 64)
-    assert job.hint == "near" and not job.retry and job.number > plain.number
+    assert not job.retry and job.number > plain.number
 
 
 async def test_a_failed_job_keeps_its_reply(store: SqlJobStore) -> None:
@@ -85,7 +96,7 @@ async def test_the_input_goes_with_the_end_and_the_payload_stays(store: SqlJobSt
     await store.request_cancel("cancelled")
     assert await store.expire_waiting() == ["late"]
     assert await stored(store, inputs) == []
-    assert [job.payload for job in await store.recent(9)] == [{"y": 2}] * 5
+    assert [job.payload for job in await newest(store, 9)] == [{"y": 2}] * 5
 
 
 async def test_unknown_and_repeated_ids(store: SqlJobStore) -> None:
@@ -111,7 +122,7 @@ async def test_claims_go_by_priority_then_age(store: SqlJobStore) -> None:
     assert [await store.position(await look(store, name)) for name in queue[2:]] == [0, 1, 2]
     rest = await store.claim("a", LEASE_S, 10)
     assert [claim.job.id for claim in first + rest] == queue
-    assert [job.id for job in await store.recent(2)] == ["normal-3", "low-2"]
+    assert [job.id for job in await newest(store, 2)] == ["normal-3", "low-2"]
 
 
 async def test_the_log_can_be_read_on_from_a_line(store: SqlJobStore) -> None:

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.protocols import Index, PixelLayout
-from serve_app.runner.plan import ChunkLimits, plan_chunks
+from serve_app.runner.plan import plan_chunks
+from serve_app.settings import ChunkSettings
+
+
+def limits_of(max_bytes: int, max_frames: int, min_frames: int) -> ChunkSettings:
+    """Limits that a profile may not ask for as well: the plan holds for any."""
+    return ChunkSettings.model_construct(max_bytes=max_bytes, max_frames=max_frames, min_frames=min_frames)
 
 
 def index_of(frames: int, every: int = 12, sequential: bool = False) -> Index:
@@ -34,7 +40,7 @@ def index_of(frames: int, every: int = 12, sequential: bool = False) -> Index:
 
 @given(st.integers(1, 2000), st.integers(1, 60), st.integers(0, 3_000_000))
 def test_covers_everything_once(frames: int, most: int, size: int) -> None:
-    index, limits = index_of(frames), ChunkLimits(size, most, min_frames=8)
+    index, limits = index_of(frames), limits_of(size, most, 8)
     chunks = plan_chunks(index, limits)
     assert chunks == plan_chunks(index, limits)
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
@@ -52,20 +58,20 @@ def test_covers_everything_once(frames: int, most: int, size: int) -> None:
 
 def test_limits() -> None:
     index = index_of(100)  # 15,000 bytes a frame
-    assert len(plan_chunks(index, ChunkLimits(10**9, 48, 8))) == 3
-    assert len(plan_chunks(index, ChunkLimits(150_000, 48, 8))) == 10
-    assert len(plan_chunks(index, ChunkLimits(1, 48, 8))) == 13  # the least number of frames wins
-    assert len(plan_chunks(index_of(3), ChunkLimits())) == 1
+    assert len(plan_chunks(index, limits_of(10**9, 48, 8))) == 3
+    assert len(plan_chunks(index, limits_of(150_000, 48, 8))) == 10
+    assert len(plan_chunks(index, limits_of(1, 48, 8))) == 13  # the least number of frames wins
+    assert len(plan_chunks(index_of(3), ChunkSettings())) == 1
 
 
 def test_seeks_begin_one_keyframe_early() -> None:
     index = index_of(480)  # keyframes at frames 0, 12, 24, ...
-    chunk = plan_chunks(index, ChunkLimits(10**9, 20, 1))[20]
+    chunk = plan_chunks(index, limits_of(10**9, 20, 1))[20]
     assert chunk.start == index.pts[400]  # keyframe 33 (frame 396) is the one before
     assert chunk.seek == tuple(int(index.keyframes[33 - back]) for back in (1, 2, 4, 8, 16, 32))
 
 
 @pytest.mark.parametrize("sequential", [False, True])
 def test_no_seek_where_none_is_possible(sequential: bool) -> None:
-    chunks = plan_chunks(index_of(100, every=60, sequential=sequential), ChunkLimits(10**9, 50, 1))
+    chunks = plan_chunks(index_of(100, every=60, sequential=sequential), limits_of(10**9, 50, 1))
     assert [chunk.seek for chunk in chunks] == [(), ()]

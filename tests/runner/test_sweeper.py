@@ -16,6 +16,7 @@ from serve_app.jobs.model import Claim, NewJob
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.runner.sweeper import Sweeper
 from serve_app.settings import ExpirySettings
+from tests.jobs.steps import newest
 
 PAST = 1e-6  # seconds after a job's end
 
@@ -134,4 +135,4 @@ async def test_sweepers_may_meet(yard: Yard) -> None:
     for _ in range(2):  # files first, rows in the next round
         await asyncio.gather(*(yard.sweep(files_s=PAST, jobs_s=PAST) for _ in range(4)))
     assert yard.files() == []
-    assert await yard.store.recent(100) == []
+    assert await newest(yard.store, 100) == []

@@ -9,8 +9,8 @@ import pytest
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.protocols import CallLimits, Frames, Index, IndexBrief
-from serve_app.runner.plan import ChunkLimits, plan_chunks
-from serve_app.settings import Settings
+from serve_app.runner.plan import plan_chunks
+from serve_app.settings import ChunkSettings, Settings
 from serve_app.stages.decoder import Decoder
 from tests.video.clips import X264, Clip, make
 
@@ -27,7 +27,7 @@ def settings(tmp_path: Path) -> Settings:
 
 async def chunks_of(decoder: object, order: list[int] | None = None) -> tuple[Index, dict[int, Frames]]:
     index = await decoder.probe("work/job/source", LIMITS)  # type: ignore[attr-defined]
-    chunks = plan_chunks(index, ChunkLimits(max_frames=10))
+    chunks = plan_chunks(index, ChunkSettings(max_frames=10))
     found = {}
     for number in order or range(len(chunks)):
         found[number] = await decoder.decode(  # type: ignore[attr-defined]

@@ -20,7 +20,8 @@ from serve_app.protocols import (
     MediaFile,
     Provenance,
 )
-from serve_app.runner.plan import ChunkLimits, plan_chunks
+from serve_app.runner.plan import plan_chunks
+from serve_app.settings import ChunkSettings
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, output_format
@@ -34,8 +35,9 @@ def never() -> bool:
     return False
 
 
-def limits(frames: int) -> ChunkLimits:
-    return ChunkLimits(max_bytes=1 << 40, max_frames=frames, min_frames=1)
+def limits(frames: int) -> ChunkSettings:
+    """Chunks of just so many frames, fewer than a profile may ask for."""
+    return ChunkSettings.model_construct(max_bytes=1 << 40, max_frames=frames, min_frames=1)
 
 
 def settings_of(index: Index, output_type: OutputType, quality: Quality = Quality.MEDIUM) -> EncodeSettings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from itertools import count
 from pathlib import Path
 
@@ -226,6 +228,25 @@ def test_damage_is_named_with_its_time(clip: Clips, tmp_path: Path) -> None:
     assert len(decoder.decode(chunks[0], never)) == 10
     with pytest.raises(UnsupportedVideo, match=r"damaged near 1\.[12]\d s"):
         decoder.decode(chunks[3], never)
+    decoder.close()
+
+
+def test_a_frame_that_is_not_later_than_the_one_before_is_damage(tmp_path: Path) -> None:
+    """Two frames at 0.04 s, although the packets have promised times that grow."""
+    path = tmp_path / "stuck.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuvj420p"
+        for time in (0, 40, 40, 80):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 32), np.uint8), "yuvj420p")):
+                packet.pts = packet.dts = time
+                packet.time_base = Fraction(1, 1000)
+                out.mux(packet)
+    index = probe(path)
+    assert index.sequential and list(index.pts) == [0, 40, 41, 80]
+    decoder = ChunkDecoder(path, replace(IndexBrief.of(index), sequential=False))
+    with pytest.raises(UnsupportedVideo, match=r"damaged near 0\.04 s: its frames do not follow each other"):
+        decoder.decode(Chunk(0, None, None, (), 4), never)
     decoder.close()
 
 

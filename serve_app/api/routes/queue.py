@@ -114,7 +114,7 @@ class Queue:
         An input that is not valid is taken too; its result says what is wrong with it.
         """
         submission = Submission.of(request, self._services.urls.base(request))
-        body = await read_body(request, self._services.max_body_bytes)
+        body = await read_body(request, self._services.limits.max_body_bytes)
         await submission.admit(self._store)
         new = await beside(body, self._new_job, submission, request.state.request_id, body)
         job = await enter(self._store, new)

@@ -59,7 +59,7 @@ class Run:
         """Cut the subject out of every frame of the video at `video_url`."""
         submission = Submission.of(request, self._services.urls.base(request))
         with self._place():  # held while the body is read too: it may be large
-            body = await read_body(request, self._services.max_body_bytes)
+            body = await read_body(request, self._services.limits.max_body_bytes)
             new = await beside(body, self._new_job, submission, request.state.request_id, body)
             await submission.admit(self._services.store)
             job = await self._run(new, request)
@@ -74,7 +74,7 @@ class Run:
     @contextmanager
     def _place(self) -> Iterator[None]:
         """One of the places for waiting requests. Without a limit, waiters would starve the status calls."""
-        if self._waiting >= self._services.max_waiting:
+        if self._waiting >= self._services.limits.max_waiting:
             raise TooManyWaiting("Too many requests are waiting for their result. Try again later.")
         self._waiting += 1
         try:

@@ -20,7 +20,7 @@ _STATUS: ColumnElement[int] = jobs.c.error["status"].as_integer()
 
 
 class HistoryQueries:
-    """See `JobStore` for what each method promises."""
+    """See `JobRequests` for what each method promises."""
 
     _database: Database
 

@@ -1,4 +1,4 @@
-"""The part of the job table that runners use: claims, and writes under a lease."""
+"""The part of the job table that runners use: claims, deadlines, and writes under a lease."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from serve_app.database.engine import Database, unbroken
 from serve_app.database.tables import inputs, jobs, now, pieces
-from serve_app.errors import WireError
+from serve_app.errors import StartTimeout, WireError, to_wire
 from serve_app.jobs.model import Claim, Heartbeat, JobState, Json, Lease, LogLevel, Progress
 from serve_app.jobs.sql.rows import job_columns, to_job
 from serve_app.jobs.sql.transitions import end, log
+
+DEADLINES = 500  # jobs that are failed in one transaction
 
 _FREE = {"owner": None, "expires_at": None}
 
 
 class LeaseQueries:
-    """See `JobStore` for what each method promises."""
+    """See `JobLeases` for what each method promises."""
 
     _database: Database
+
+    @unbroken
+    async def expire_waiting(self) -> list[str]:
+        late = and_(jobs.c.state == JobState.QUEUED.value, jobs.c.token == 0, jobs.c.start_by <= now())
+        error = to_wire(StartTimeout("Request timed out: no runner was free before its start deadline"))
+        async with self._database.writing() as connection:
+            return await end(connection, jobs.c.number.in_(first(late, DEADLINES)), JobState.FAILED, error)
 
     @unbroken
     async def claim(self, owner: str, lease_s: float, limit: int) -> list[Claim]:
@@ -43,7 +52,7 @@ class LeaseQueries:
                 expires_at=now() + lease_s,
                 started_at=func.coalesce(jobs.c.started_at, now()),
             )
-            .returning(*job_columns, jobs.c.expires_at)
+            .returning(*job_columns)
         )
         async with self._database.writing() as connection:
             rows = (await connection.execute(statement)).all()
@@ -54,19 +63,15 @@ class LeaseQueries:
             )
             found: dict[str, Json] = {row.job_id: row.input for row in await connection.execute(wanted)}
         return [
-            Claim(to_job(row), Lease(row.id, row.owner, row.token, row.expires_at), found[row.id])
+            Claim(to_job(row), Lease(row.id, row.owner, row.token), found[row.id])
             for row in sorted(rows, key=lambda row: (row.priority, row.number))
         ]
 
     @unbroken
     async def heartbeat(self, lease: Lease, lease_s: float) -> Heartbeat:
-        statement = (
-            update(jobs).where(held(lease)).values(expires_at=now() + lease_s).returning(jobs.c.expires_at)
-        )
         async with self._database.writing() as connection:
-            expires_at = (await connection.execute(statement)).scalar()
-            if expires_at is not None:
-                return Heartbeat(held=True, expires_at=expires_at)
+            if await _write(connection, lease, {"expires_at": now() + lease_s}):
+                return Heartbeat(held=True)
             ended = (await connection.execute(select(jobs.c.id).where(cancelled_under(lease)))).first()
         return Heartbeat(held=False, cancelled=ended is not None)
 

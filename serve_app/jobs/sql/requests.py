@@ -35,7 +35,7 @@ _WAITING = select(func.count()).where(jobs.c.state == JobState.QUEUED.value)
 
 
 class RequestQueries:
-    """See `JobStore` for what each method promises."""
+    """See `JobRequests` for what each method promises."""
 
     _database: Database
 
@@ -67,6 +67,11 @@ class RequestQueries:
     async def waiting(self) -> int:
         (row,) = await self._database.read(_WAITING)
         return int(row[0])
+
+    async def counts(self) -> dict[JobState, int]:
+        rows = await self._database.scan(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+        found = {row[0]: row[1] for row in rows}
+        return {state: found.get(state.value, 0) for state in JobState}
 
     @unbroken
     async def request_cancel(self, job_id: str) -> CancelOutcome:

@@ -30,7 +30,6 @@ job_columns = (
     jobs.c.frames_per_second,
     jobs.c.seconds_left,
     jobs.c.retry,
-    jobs.c.hint,
     jobs.c.payload,
     jobs.c.result,
     jobs.c.result_taken,
@@ -57,7 +56,6 @@ def to_job(row: Row[Any]) -> Job:
             row.stage, row.frames_done, row.frames_total, row.frames_per_second, row.seconds_left
         ),
         retry=row.retry,
-        hint=row.hint,
         payload=row.payload,
         result=row.result,
         result_taken=row.result_taken,
@@ -85,7 +83,6 @@ def new_row(job: NewJob) -> dict[str, Any]:
         "idempotency_key": job.idempotency_key,
         "fingerprint": job.fingerprint,
         "start_by": start_by,
-        "hint": job.hint,
         "retry": job.retry,
         "keep_result": job.keep_result,
         "lifetime_s": job.lifetime_s,

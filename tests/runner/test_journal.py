@@ -1,0 +1,73 @@
+"""Finished pieces in the job table: what the next runner takes over, also from another version."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_app.database.migrate import migrate
+from serve_app.jobs.model import Lease, NewJob
+from serve_app.jobs.sql.store import SqlJobStore
+from serve_app.protocols import Chunk, EmptyPiece, PieceRef, Provenance, StageSeconds
+from serve_app.runner.journal import Journal
+
+CHUNKS = [Chunk(0, None, 100, (), 8), Chunk(1, 100, 200, (0,), 8), Chunk(2, 200, None, (100,), 8)]
+MADE_BY = Provenance("checkpoint", "cpu", (256, 320))
+SECONDS = StageSeconds(1.5, 0.25)
+PIECE = PieceRef("work/job/pieces/000000", None, 9, 8, 0, 99, "ab", MADE_BY, SECONDS)
+EMPTY = EmptyPiece(MADE_BY, SECONDS)
+# As the version before `EmptyPiece` wrote one.
+OLD_EMPTY = asdict(PIECE) | {"size": 0, "frames": 0, "last_pts": 0, "sha256": "", "seconds": [1.5, 0.25]}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlJobStore]:
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    migrate(url)
+    store = SqlJobStore(url)
+    await store.open()
+    await store.insert(NewJob("job", {}))
+    yield store
+    await store.close()
+
+
+async def leased(store: SqlJobStore) -> Lease:
+    (claim,) = await store.claim("runner", 60.0, 1)
+    return claim.lease
+
+
+async def test_pieces_come_back_as_they_were(store: SqlJobStore) -> None:
+    journal = Journal(store, await leased(store))
+    await journal.record(CHUNKS[0], PIECE)
+    await journal.record(CHUNKS[2], EMPTY)
+    found = await journal.recorded(CHUNKS)
+    assert found == {0: PIECE, 2: EMPTY}
+    assert found[0].seconds.segmentation == 1.5 and found[2].seconds.encoding == 0.25
+
+
+async def test_a_piece_of_another_cut_is_made_again(store: SqlJobStore) -> None:
+    journal = Journal(store, await leased(store))
+    await journal.record(CHUNKS[0], PIECE)
+    assert await journal.recorded([Chunk(0, None, 50, (), 4)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [
+        (asdict(PIECE), PIECE),
+        (OLD_EMPTY, EMPTY),
+        (asdict(PIECE) | {"new": 1}, None),
+        ({key: value for key, value in asdict(PIECE).items() if key != "sha256"}, None),
+        ({}, None),
+    ],
+)
+async def test_records_of_another_version(
+    store: SqlJobStore, record: dict[str, Any], found: PieceRef | EmptyPiece | None
+) -> None:
+    lease = await leased(store)
+    await store.record_piece(lease, 0, {"start": None, "stop": 100, "piece": record})
+    assert await Journal(store, lease).recorded(CHUNKS) == ({0: found} if found else {})
