@@ -60,7 +60,8 @@ class ApiHarness:
         self.artifacts = artifacts
         self.notifier = RecordingNotifier()
         keys = KeyFile(artifacts.root.parent / "webhook-keys.json")
-        options = {"urls": FileUrls(8001, FileLinks(SIGNER)), "webhook_keys": keys} | options
+        options.setdefault("urls", FileUrls(8001, FileLinks(SIGNER)))
+        options.setdefault("webhook_keys", keys)
         self.app: FastAPI = make_app(Services(store, artifacts, self.notifier, **options))
 
     @asynccontextmanager

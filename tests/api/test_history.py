@@ -19,7 +19,6 @@ from serve_app.jobs.model import Claim, NewJob
 from serve_app.jobs.names import JobNames, outputs_of
 from serve_app.jobs.request import JobResult
 from serve_app.jobs.sql.store import SqlJobStore
-from serve_app.protocols import MediaFile
 from tests.api.harness import FILE, INPUT, MEDIA, SIGNER, SUBMIT, ApiHarness, submitted
 
 HISTORY = "/v1/models/requests/by-endpoint"
@@ -53,11 +52,10 @@ class Painter:
         return names.output("output", "mp4"), names.output("mask", "mp4")
 
     async def __call__(self, store: SqlJobStore, claim: Claim) -> object:
-        files: list[MediaFile] = []
         for name in self.names(claim):
             self.artifacts.put_bytes(name, b"video", final=True)
-            files.append(replace(MEDIA, name=name))
-        return await store.complete(claim.lease, JobResult(*files, inline=self.inline).as_json())
+        video, mask = (replace(MEDIA, name=name) for name in self.names(claim))
+        return await store.complete(claim.lease, JobResult(video, mask, self.inline).as_json())
 
 
 async def test_an_item_tells_how_it_went(harness: ApiHarness) -> None:
@@ -109,7 +107,7 @@ async def test_pages(harness: ApiHarness) -> None:
     async with harness.client() as client:
         ids = [await job(client) for _ in range(5)]
         found: list[str] = []
-        cursor: dict[str, str] = {}
+        cursor: dict[str, str | None] = {}
         for length, more in ((2, True), (2, True), (1, False)):
             body = await history(client, limit=2, **cursor)
             assert (len(body["items"]), body["has_more"]) == (length, more)
