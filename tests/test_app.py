@@ -50,7 +50,7 @@ def test_a_typo_in_a_profile_shows(typo: dict[str, Any], where: str) -> None:
 
 def test_a_typo_in_the_arguments_is_refused() -> None:
     with pytest.raises(ValidationError, match="segmentor"):
-        Settings(segmentor={})
+        Settings.model_validate({"segmentor": {}})
 
 
 def test_the_warm_variant_keeps_a_replica() -> None:

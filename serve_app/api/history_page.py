@@ -67,8 +67,16 @@ FILTERS = [
         {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": DEFAULT_LIMIT},
     ),
     _filter("cursor", "`next_cursor` of the page before.", {"type": "string", "pattern": "^[0-9]{1,18}$"}),
-    _filter("start", "The time from which on they were sent.", {"type": "string", "format": "date-time"}),
-    _filter("end", "The time before which they were sent.", {"type": "string", "format": "date-time"}),
+    _filter(
+        "start",
+        "Only those sent at this time or later: the `sent_at` of one includes it.",
+        {"type": "string", "format": "date-time"},
+    ),
+    _filter(
+        "end",
+        "Only those sent before this time: the `sent_at` of one excludes it.",
+        {"type": "string", "format": "date-time"},
+    ),
     _filter(
         "status",
         "How they ended; `user_error` is a status below 500.",

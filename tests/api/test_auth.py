@@ -97,7 +97,7 @@ async def test_wrong_missing_and_revoked_keys(proxy: Door) -> None:
         f"{key.text}:",
         "ä:ö",
     ):
-        reply = await proxy.client.get(path, headers={"Authorization": f"Key {wrong}".encode()})
+        reply = await proxy.client.get(path, headers={b"Authorization": f"Key {wrong}".encode()})
         assert (reply.status_code, reply.json()) == (401, {"detail": WRONG})
         assert reply.headers["www-authenticate"] == "Key"
     reply = await proxy.ask(None, path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from serve_app.accounts.keys import KeyTable
 from serve_app.accounts.verifier import Verifier
@@ -114,7 +115,7 @@ async def test_errors_are_those_of_the_target(
 )
 async def test_other_targets_are_refused(harness: ApiHarness, target: str) -> None:
     async with harness.client() as client:
-        reply = await client.post(CLIENT_PROXY, json=INPUT, headers={TARGET: target.encode()})
+        reply = await client.post(CLIENT_PROXY, json=INPUT, headers={TARGET.encode(): target.encode()})
         none = await client.post(CLIENT_PROXY, json=INPUT)
     for refused, reason in ((reply, "names no URL"), (none, "is missing")):
         assert refused.status_code == 400
@@ -145,7 +146,7 @@ async def test_the_target_decides_about_the_key(store: SqlJobStore, artifacts: A
 
 
 async def test_below_a_root_path(harness: ApiHarness) -> None:
-    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await harness.app({**scope, "root_path": "/serve"}, receive, send)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://h") as client:

@@ -1,63 +1,18 @@
-"""The history of requests and the removal of payloads, as an account and as an administrator see them."""
+"""The history of requests, page by page and filtered."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+import math
 from typing import Any
 
-import httpx
 import pytest
-import pytest_asyncio
+from sqlalchemy import update
 
-from serve_app.accounts.keys import KeyTable, NewKey
-from serve_app.accounts.verifier import Verifier
-from serve_app.artifacts.store import Artifacts
+from serve_app.database.tables import jobs
 from serve_app.fal import ENDPOINT_ID
-from serve_app.jobs.model import Claim, NewJob
-from serve_app.jobs.names import JobNames, outputs_of
-from serve_app.jobs.request import JobResult
-from serve_app.jobs.sql.store import SqlJobStore
-from serve_app.protocols import MediaFile
-from tests.api.harness import FILE, INPUT, MEDIA, SIGNER, SUBMIT, ApiHarness, submitted
-
-HISTORY = "/v1/models/requests/by-endpoint"
-NOBODY = str(uuid.uuid4())
-
-
-async def history(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
-    reply = await client.get(HISTORY, params={"endpoint_id": ENDPOINT_ID, **query})
-    assert reply.status_code == 200, reply.text
-    body: dict[str, Any] = reply.json()
-    return body
-
-
-async def job(client: httpx.AsyncClient, **options: Any) -> str:
-    return (await submitted(client, **options)).rpartition("/")[2]
-
-
-def payloads(job_id: str) -> str:
-    return f"/v1/models/requests/{job_id}/payloads"
-
-
-@dataclass
-class Painter:
-    """A runner's work that leaves two real files behind."""
-
-    artifacts: Artifacts
-    inline: bool = False
-
-    def names(self, claim: Claim) -> tuple[str, str]:
-        names = JobNames(claim.job.id, claim.lease.token)
-        return names.output("output", "mp4"), names.output("mask", "mp4")
-
-    async def __call__(self, store: SqlJobStore, claim: Claim) -> object:
-        files: list[MediaFile] = []
-        for name in self.names(claim):
-            self.artifacts.put_bytes(name, b"video", final=True)
-            files.append(replace(MEDIA, name=name))
-        return await store.complete(claim.lease, JobResult(*files, inline=self.inline).as_json())
+from serve_app.jobs.model import NewJob
+from tests.api.harness import FILE, INPUT, ApiHarness, submitted
+from tests.api.history_harness import HISTORY, WritesTwoFiles, history, job
 
 
 async def test_an_item_tells_how_it_went(harness: ApiHarness) -> None:
@@ -92,7 +47,7 @@ async def test_an_item_tells_how_it_went(harness: ApiHarness) -> None:
 
 
 async def test_results_that_are_given_once_are_not_given_here(harness: ApiHarness) -> None:
-    async with harness.client() as client, harness.runner(Painter(harness.artifacts, inline=True)):
+    async with harness.client() as client, harness.runner(WritesTwoFiles(harness.artifacts, inline=True)):
         address = await submitted(client, json=INPUT | {"sync_mode": True})
 
         async def item() -> dict[str, Any]:
@@ -109,7 +64,7 @@ async def test_pages(harness: ApiHarness) -> None:
     async with harness.client() as client:
         ids = [await job(client) for _ in range(5)]
         found: list[str] = []
-        cursor: dict[str, str] = {}
+        cursor: dict[str, str | None] = {}
         for length, more in ((2, True), (2, True), (1, False)):
             body = await history(client, limit=2, **cursor)
             assert (len(body["items"]), body["has_more"]) == (length, more)
@@ -132,6 +87,12 @@ async def test_a_page_with_payloads_is_shorter(harness: ApiHarness) -> None:
     assert (len(heavy["items"]), heavy["has_more"]) == (100, True)
 
 
+async def sent(harness: ApiHarness, job_id: str, at: float) -> None:
+    """Let a request have been sent at another time, in seconds since 1970."""
+    async with harness.store._database.writing() as connection:
+        await connection.execute(update(jobs).where(jobs.c.id == job_id).values(created_at=at))
+
+
 async def test_filters(harness: ApiHarness) -> None:
     async with harness.client() as client:
         wrong = await job(client, json={})
@@ -140,6 +101,8 @@ async def test_filters(harness: ApiHarness) -> None:
             harness.notifier.wake()
             await client.get(f"/queue/fal-ai/birefnet/requests/{good}/status/stream")
         lost = await job(client)
+        for number, job_id in enumerate((wrong, good, lost)):
+            await sent(harness, job_id, 1_700_000_000.0 + number)
 
         async def ids(**query: str) -> list[str]:
             return [item["request_id"] for item in (await history(client, **query))["items"]]
@@ -147,10 +110,27 @@ async def test_filters(harness: ApiHarness) -> None:
         assert await ids(status="success") == [good]
         assert await ids(status="user_error") == [wrong]
         assert await ids(status="error") == []
-        (first, *_, last) = (await history(client))["items"]
+        assert await ids(start="2023-11-14T22:13:21Z") == [lost, good]
+        assert await ids(start="2023-11-15T00:13:20+02:00", end="2023-11-14T22:13:22Z") == [good, wrong]
         assert await ids(start="2020-01-01", end="2020-01-02T00:00:00Z") == []
-        assert await ids(start="2020-01-01T00:00:00+02:00", end=first["sent_at"]) in ([good, wrong], [wrong])
-        assert await ids(start=last["sent_at"]) == [lost, good, wrong]
+
+
+WHOLE = 1_700_000_000.123
+
+
+@pytest.mark.parametrize(
+    "at", [WHOLE, math.nextafter(WHOLE, 0), math.nextafter(WHOLE, 2e9), WHOLE + 2e-5, WHOLE - 2e-5, 1.7e9]
+)
+async def test_the_time_of_a_request_as_start_includes_it_and_as_end_does_not(
+    harness: ApiHarness, at: float
+) -> None:
+    """Whatever the table knows of its time below the milliseconds that are shown."""
+    async with harness.client() as client:
+        job_id = await job(client)
+        await sent(harness, job_id, at)
+        shown = (await history(client))["items"][0]["sent_at"]
+        assert [item["request_id"] for item in (await history(client, start=shown))["items"]] == [job_id]
+        assert (await history(client, end=shown))["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -186,115 +166,3 @@ async def test_queries(harness: ApiHarness, query: dict[str, Any], status: int, 
 async def test_the_vendors_host(harness: ApiHarness) -> None:
     async with harness.client(base_url="https://api.fal.ai") as client:
         assert (await history(client))["items"] == []
-
-
-async def test_payloads_and_outputs_are_removed(harness: ApiHarness) -> None:
-    harness.artifacts.put_bytes("uploads/input.mp4", b"input")
-    async with harness.client() as client, harness.runner(Painter(harness.artifacts)) as claims:
-        address = await submitted(client)
-        job_id = address.rpartition("/")[2]
-        await client.get(address + "/status/stream")
-        output, mask = Painter(harness.artifacts).names(claims[0])
-        assert harness.artifacts.exists(output) and harness.artifacts.exists(mask)
-
-        reply = await client.delete(payloads(job_id), headers={"Idempotency-Key": "k"})
-        links = [f"http://service.example:8001{SIGNER.file_path(name)}" for name in (output, mask)]
-        assert (reply.status_code, reply.json()) == (
-            200,
-            {"cdn_delete_results": [{"link": link, "exception": None} for link in links]},
-        )
-        assert reply.headers["x-fal-request-id"] == job_id
-        assert not harness.artifacts.exists(output) and not harness.artifacts.exists(mask)
-        assert harness.artifacts.exists("uploads/input.mp4")
-        assert (await client.get(address)).status_code == 404
-        assert (await client.get(address + "/status")).json()["status"] == "COMPLETED"
-        (item,) = (await history(client, expand="payloads"))["items"]
-        assert (item["status_code"], item["json_input"], item["json_output"]) == (200, None, None)
-        again = await client.delete(payloads(job_id))
-        assert (again.status_code, again.json()) == (200, {"cdn_delete_results": []})
-
-
-async def test_a_failed_request_keeps_its_error_and_loses_its_input(harness: ApiHarness) -> None:
-    async with harness.client() as client:
-        address = await submitted(client, json={"video_url": "x", "model": "my secret"})
-        assert "my secret" in (await client.get(address)).text
-        reply = await client.delete(payloads(address.rpartition("/")[2]))
-        assert (reply.status_code, reply.json()) == (200, {"cdn_delete_results": []})
-        result = await client.get(address)
-        assert result.status_code == 422 and result.json()["detail"][0]["loc"] == ["body", "model"]
-        assert "my secret" not in result.text
-        assert "my secret" not in str(await history(client, expand="payloads"))
-
-
-async def test_files_that_stay_can_be_asked_for_again(harness: ApiHarness) -> None:
-    async with harness.client() as client, harness.runner(Painter(harness.artifacts)):
-        address = await submitted(client)
-        job_id = address.rpartition("/")[2]
-        await client.get(address + "/status/stream")
-        # What is reached by a link is not deleted.
-        outputs = harness.artifacts.root / outputs_of(job_id)
-        outputs.rename(kept := harness.artifacts.root / "kept")
-        outputs.symlink_to(kept)
-        reply = await client.delete(payloads(job_id))
-        (output, mask) = reply.json()["cdn_delete_results"]
-        assert reply.status_code == 200 and output["exception"] and mask["exception"]
-        assert (await client.get(address)).status_code == 200
-        outputs.unlink()
-        kept.rename(outputs)
-        again = (await client.delete(payloads(job_id))).json()["cdn_delete_results"]
-        assert again == [{"link": file["link"], "exception": None} for file in (output, mask)]
-        assert (await client.get(address)).status_code == 404
-
-
-async def test_what_cannot_be_removed(harness: ApiHarness) -> None:
-    async with harness.client() as client:
-        for unknown in (NOBODY, "x", "%00"):
-            reply = await client.delete(payloads(unknown))
-            assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
-        job_id = await job(client)
-        for _ in range(2):
-            reply = await client.delete(payloads(job_id))
-            assert reply.status_code == 409 and "not over" in reply.json()["detail"]
-            await harness.store.claim("runner", 60.0, 1)
-        assert (await history(client, expand="payloads"))["items"][0]["json_input"] == INPUT
-        await harness.store.request_cancel(job_id)
-        assert (await client.delete(payloads(job_id))).json() == {"cdn_delete_results": []}
-
-
-@dataclass
-class Accounts:
-    """An application that wants keys."""
-
-    client: httpx.AsyncClient
-    keys: KeyTable
-
-    async def ask(self, key: NewKey, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"Key {key.text}"}
-        return await self.client.request(method, path, headers=headers, **options)
-
-
-@pytest_asyncio.fixture
-async def accounts(store: SqlJobStore, artifacts: Artifacts) -> AsyncIterator[Accounts]:
-    keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
-    harness = ApiHarness(store, artifacts, verifier=Verifier(keys, 5.0))
-    async with harness.client() as client:
-        yield Accounts(client, keys)
-    await keys.close()
-
-
-async def test_accounts_see_their_own_and_administrators_remove(accounts: Accounts) -> None:
-    user = await accounts.keys.create("laptop")
-    admin = await accounts.keys.create("office", user.key.account, admin=True)
-    other = await accounts.keys.create("stranger", admin=True)
-    job_id = (await accounts.ask(user, "POST", SUBMIT, json={})).json()["request_id"]
-    query = {"endpoint_id": ENDPOINT_ID}
-    for key, count in ((user, 1), (admin, 1), (other, 0)):
-        items = (await accounts.ask(key, "GET", HISTORY, params=query)).json()["items"]
-        assert len(items) == count
-    assert (await accounts.client.get(HISTORY, params=query)).status_code == 401
-    assert (await accounts.client.delete(payloads(job_id))).status_code == 401
-    refused = await accounts.ask(user, "DELETE", payloads(job_id))
-    assert refused.status_code == 403 and "admin" in refused.json()["detail"]
-    assert (await accounts.ask(user, "DELETE", payloads(NOBODY))).status_code == 404
-    assert (await accounts.ask(other, "DELETE", payloads(job_id))).status_code == 404
-    assert (await accounts.ask(admin, "DELETE", payloads(job_id))).status_code == 200

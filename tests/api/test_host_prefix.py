@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.jobs.sql.store import SqlJobStore
@@ -69,7 +70,7 @@ async def test_a_strange_host_is_not_repeated(harness: ApiHarness, host: str) ->
 async def test_below_a_root_path(harness: ApiHarness) -> None:
     """As behind a server that serves the application below a path of its own."""
 
-    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await harness.app({**scope, "root_path": "/serve"}, receive, send)
 
     for base, path, queue in (

@@ -12,14 +12,9 @@ import pytest
 from serve_app.api.ingress import HandleNotifier, Ingress
 from serve_app.database.migrate import migrate
 from serve_app.settings import FilesSettings, IngressSettings, Settings
+from tests.replicas import replica_class, started
 
-Replica = Ingress.func_or_class.__mro__[1]  # below Serve's wrapper, which needs a cluster
-
-
-class Held(Replica):  # type: ignore[valid-type,misc]
-    """A replica whose destructor only the test calls: Serve awaits it, Python's collector cannot."""
-
-    def __del__(self) -> None: ...
+Replica = replica_class(Ingress).__mro__[1]  # below Serve's wrapper, which needs a cluster
 
 
 class Handle:
@@ -49,8 +44,7 @@ async def test_it_serves_over_its_own_table(tmp_path: Path) -> None:
         files=FilesSettings(port=9999, public_url="https://cdn.example"),
     )
     migrate(settings.database_url)
-    replica = Held.__new__(Held)
-    await replica.__init__(settings, Handle(), Handle())
+    replica = await started(Replica, settings, Handle(), Handle())
     try:
         app = replica.__serve_build_asgi_app__()
         assert replica._services.limits.max_waiting == 7
@@ -77,5 +71,6 @@ def test_a_lost_hint_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_deployment_can_be_shipped() -> None:
-    assert Ingress.name == "Ingress" and Ingress.max_ongoing_requests == 10_000
+    deployment: Any = Ingress
+    assert deployment.name == "Ingress" and deployment.max_ongoing_requests == 10_000
     assert pickle.loads(pickle.dumps(Settings())) == Settings()

@@ -81,11 +81,11 @@ async def test_a_client_that_hangs_up(harness: ApiHarness) -> None:
     """On a plain ASGI server, which does not cancel handlers: here the job runs already."""
     running = asyncio.Event()
 
-    async def work(store: SqlJobStore, claim: Claim) -> object:
+    async def work(store: SqlJobStore, claim: Claim) -> None:
         running.set()
         while (await store.heartbeat(claim.lease, 60.0)).held:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-        return await store.cleaned(claim.lease)
+        await store.cleaned(claim.lease)
 
     async def cancelled() -> bool:
         return (await only_job(harness.store)).state is JobState.CANCELLED

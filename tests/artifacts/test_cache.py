@@ -27,11 +27,15 @@ def cache(root: Path) -> NodeCache:
     return NodeCache(root, 1000)
 
 
-def writes(size: int) -> Callable[[BinaryIO], None]:
+def copies(data: bytes) -> Callable[[BinaryIO], None]:
     def fetch(file: BinaryIO) -> None:
-        file.write(bytes(size))
+        file.write(data)
 
     return fetch
+
+
+def writes(size: int) -> Callable[[BinaryIO], None]:
+    return copies(bytes(size))
 
 
 def noop() -> None: ...
@@ -109,7 +113,7 @@ def test_readers_fetchers_and_evictors_at_once(root: Path) -> None:
                 continue
             expected = name.encode() * 100
             try:
-                _, pin = cache.hold(name, "v1", 100, lambda file, data=expected: file.write(data), noop)
+                _, pin = cache.hold(name, "v1", 100, copies(expected), noop)
             except FileNotFoundError:  # deleted while it was fetched
                 continue
             with pin:

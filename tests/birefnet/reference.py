@@ -10,6 +10,7 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def uniform(key: str, count: int) -> np.ndarray:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
-    return ((z >> np.uint64(40)).astype(np.float64) * 2.0**-24 * 2.0 - 1.0) * 1.7320508075688772
+    unit: np.ndarray = (z >> np.uint64(40)).astype(np.float64) * 2.0**-24 * 2.0 - 1.0
+    return unit * 1.7320508075688772
 
 
 def tensor(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -48,7 +50,8 @@ def tensor(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
         row, col = np.divmod(np.arange(shape[0], dtype=np.int64), side)
         d_row = row[:, None] - row + side - 1
         d_col = col[:, None] - col + side - 1
-        return d_row * (2 * side - 1) + d_col
+        index: np.ndarray = d_row * (2 * side - 1) + d_col
+        return index
     mean, std = _moments(name, shape)
     values = uniform(f"{seed}:{name}", int(np.prod(shape)))
     return (values * std + mean).astype(np.float32).reshape(shape)
@@ -72,9 +75,10 @@ def _moments(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     return 1.0, 0.15
 
 
-def manifest(backbone: str) -> list[dict]:
+def manifest(backbone: str) -> list[dict[str, Any]]:
     """Entries of the published state dict, in order."""
-    return json.loads((DATA / f"manifest_{backbone}.json").read_text())["entries"]
+    entries: list[dict[str, Any]] = json.loads((DATA / f"manifest_{backbone}.json").read_text())["entries"]
+    return entries
 
 
 @cache

@@ -17,6 +17,7 @@ from serve_app.settings import SegmenterSettings
 from tests.birefnet import reference
 
 SETTINGS = SegmenterSettings()
+Weights = dict[str, torch.Tensor]
 PUBLISHED_CONFIG = {  # no architecture, remote code, and a model type that belongs to another network
     "architectures": ["BiRefNet"],
     "auto_map": {
@@ -28,7 +29,7 @@ PUBLISHED_CONFIG = {  # no architecture, remote code, and a model type that belo
 }
 
 
-def published(directory: Path, weights: dict[str, torch.Tensor]) -> str:
+def published(directory: Path, weights: Weights) -> str:
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(json.dumps(PUBLISHED_CONFIG))
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
@@ -36,7 +37,7 @@ def published(directory: Path, weights: dict[str, torch.Tensor]) -> str:
 
 
 @pytest.fixture(scope="module")
-def weights() -> dict[str, torch.Tensor]:
+def weights() -> Weights:
     return {k: torch.from_numpy(v) for k, v in reference.state_dict("swin_v1_t").items()}
 
 
@@ -51,48 +52,49 @@ def test_a_published_directory_loads_whole(tmp_path: Path, backbone: str) -> Non
     assert not checkpoint.model.training
 
 
-def test_a_float32_file_has_the_published_size(tmp_path: Path, weights) -> None:
+def test_a_float32_file_has_the_published_size(tmp_path: Path, weights: Weights) -> None:
     directory = published(tmp_path / "it", weights)
     assert (Path(directory) / "model.safetensors").stat().st_size == 177_634_392
 
 
-def test_a_missing_key_is_named(tmp_path: Path, weights) -> None:
+def test_a_missing_key_is_named(tmp_path: Path, weights: Weights) -> None:
     key = "decoder.conv_out1.0.weight"
     broken = {k: v for k, v in weights.items() if k != key}
     with pytest.raises(CheckpointMismatch, match=f"1 missing .{key}"):
         load(published(tmp_path / "it", broken), SETTINGS)
 
 
-def test_an_unexpected_key_is_named(tmp_path: Path, weights) -> None:
+def test_an_unexpected_key_is_named(tmp_path: Path, weights: Weights) -> None:
     with pytest.raises(CheckpointMismatch, match=r"1 unexpected .decoder\.extra"):
         load(published(tmp_path / "it", weights | {"decoder.extra": torch.zeros(1)}), SETTINGS)
 
 
-def test_a_wrong_shape_is_named(tmp_path: Path, weights) -> None:
+def test_a_wrong_shape_is_named(tmp_path: Path, weights: Weights) -> None:
     key = "squeeze_module.0.conv_in.bias"
     with pytest.raises(CheckpointMismatch, match=rf"{key}: \(65,\) instead of \(64,\)"):
         load(published(tmp_path / "it", weights | {key: torch.zeros(65)}), SETTINGS)
 
 
-def test_entries_for_training_alone_may_be_absent(tmp_path: Path, weights) -> None:
+def test_entries_for_training_alone_may_be_absent(tmp_path: Path, weights: Weights) -> None:
     lean = {k: v for k, v in weights.items() if not k.startswith(TRAIN_ONLY)}
     assert len(weights) - len(lean) == 12
     loaded = load(published(tmp_path / "it", lean), SETTINGS).model.state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in lean.items())
 
 
-def test_a_float16_file_runs_in_float32(tmp_path: Path, weights) -> None:
+def test_a_float16_file_runs_in_float32(tmp_path: Path, weights: Weights) -> None:
     half = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     model = load(published(tmp_path / "it", half), SETTINGS).model
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert model.bb.layers[0].blocks[0].attn.relative_position_index.dtype == torch.int64
+    indices = [b for name, b in model.named_buffers() if name.endswith("relative_position_index")]
+    assert {index.dtype for index in indices} == {torch.int64}
     pixels = torch.from_numpy(reference.image(3, (1, 3, 64, 64)))
     with torch.inference_mode():
         logits = model(pixels).logits
     assert logits.isfinite().all()
 
 
-def test_the_dtype_asked_for_is_the_dtype_given(tmp_path: Path, weights) -> None:
+def test_the_dtype_asked_for_is_the_dtype_given(tmp_path: Path, weights: Weights) -> None:
     model = load(published(tmp_path / "it", weights), SegmenterSettings(dtype="bfloat16")).model
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 

@@ -17,11 +17,14 @@ from serve_app.birefnet.modeling import BiRefNetForImageSegmentation, resize_to
 from tests.birefnet import reference
 
 GOLDENS = ("swin_v1_t_256x256_b2", "swin_v1_t_320x224", "swin_v1_l_256x256")
+Networks = Callable[[str], BiRefNetForImageSegmentation]
+Plant = Callable[[pytest.MonkeyPatch, BiRefNetForImageSegmentation], None]
+
 MAX_ABS, RELATIVE_RMS, SIGMOID = 1.5e-3, 1e-4, 2.5e-4
 
 
 @pytest.fixture(scope="module")
-def networks() -> Callable[[str], BiRefNetForImageSegmentation]:
+def networks() -> Networks:
     made: dict[str, BiRefNetForImageSegmentation] = {}
 
     def network(backbone: str) -> BiRefNetForImageSegmentation:
@@ -36,7 +39,7 @@ def networks() -> Callable[[str], BiRefNetForImageSegmentation]:
 
 def errors(got: np.ndarray, golden: np.ndarray) -> dict[str, float]:
     def sigmoid(x: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-x))
+        return np.asarray(1 / (1 + np.exp(-x)))
 
     difference = got - golden
     return {
@@ -66,7 +69,7 @@ def backbone_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("backbone", ["swin_v1_t", "swin_v1_l"])
-def test_state_dict_is_that_of_the_published_files(networks, backbone: str) -> None:
+def test_state_dict_is_that_of_the_published_files(networks: Networks, backbone: str) -> None:
     published = {e["name"]: (tuple(e["shape"]), e["dtype"]) for e in reference.manifest(backbone)}
     ours = {
         k: (tuple(v.shape), str(v.dtype).removeprefix("torch."))
@@ -77,23 +80,23 @@ def test_state_dict_is_that_of_the_published_files(networks, backbone: str) -> N
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_logits_equal_the_golden(networks, name: str) -> None:
+def test_logits_equal_the_golden(networks: Networks, name: str) -> None:
     found, _ = run(networks(backbone_of(name)), name)
     assert passes(found), found
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_inner_maps_equal_the_golden(networks, name: str) -> None:
+def test_inner_maps_equal_the_golden(networks: Networks, name: str) -> None:
     """Each backbone level of both passes, the squeeze block and the decoder steps, at sampled positions."""
     network = networks(backbone_of(name))
     maps: dict[str, torch.Tensor] = {}
     passes_seen = iter(("bb_full", "bb_half"))
 
-    def backbone(_module, _inputs, output) -> None:
+    def backbone(_module: object, _inputs: object, output: tuple[torch.Tensor, ...]) -> None:
         tag = next(passes_seen)
         maps.update({f"{tag}.x{i + 1}": x for i, x in enumerate(output)})
 
-    def squeeze(_module, inputs, output) -> None:
+    def squeeze(_module: object, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         maps["squeeze_in"], maps["squeeze_out"] = inputs[0], output
 
     hooks = [
@@ -119,7 +122,7 @@ def test_inner_maps_equal_the_golden(networks, name: str) -> None:
         assert np.sqrt((difference**2).mean()) / golden[f"feat/{tag}"].std() < RELATIVE_RMS, tag
 
 
-def test_batch_equals_single(networks) -> None:
+def test_batch_equals_single(networks: Networks) -> None:
     network = networks("swin_v1_t")
     pixels = torch.from_numpy(reference.image(7, (3, 3, 96, 160)))
     with torch.inference_mode():
@@ -128,49 +131,49 @@ def test_batch_equals_single(networks) -> None:
     assert torch.allclose(together, alone, atol=1e-4)
 
 
-def test_sizes_that_are_no_multiple_of_32_are_refused(networks) -> None:
+def test_sizes_that_are_no_multiple_of_32_are_refused(networks: Networks) -> None:
     with pytest.raises(ValueError, match="multiples of 32"):
         networks("swin_v1_t")(torch.zeros(1, 3, 100, 96))
 
 
-def tanh_gelu(monkeypatch, network) -> None:
+def tanh_gelu(monkeypatch: pytest.MonkeyPatch, network: BiRefNetForImageSegmentation) -> None:
     exact = F.gelu
-    monkeypatch.setattr(swin.F, "gelu", lambda x: exact(x, approximate="tanh"))
+    monkeypatch.setattr(F, "gelu", lambda x: exact(x, approximate="tanh"))
 
 
-def small_epsilon(monkeypatch, network) -> None:
+def small_epsilon(monkeypatch: pytest.MonkeyPatch, network: BiRefNetForImageSegmentation) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.LayerNorm):
             monkeypatch.setattr(module, "eps", 1e-6)
 
 
-def old_tile_order(monkeypatch, network) -> None:
+def old_tile_order(monkeypatch: pytest.MonkeyPatch, network: BiRefNetForImageSegmentation) -> None:
     monkeypatch.setattr(network.decoder, "tile_order", "position_first")
 
 
-def swapped_offsets(monkeypatch, network) -> None:
+def swapped_offsets(monkeypatch: pytest.MonkeyPatch, network: BiRefNetForImageSegmentation) -> None:
     right = deform.sample_positions
 
     def wrong(offset: torch.Tensor, kernel: int) -> torch.Tensor:
-        return right(offset.unflatten(1, (-1, 2)).flip(2).flatten(1, 2), kernel)
+        return right(offset.view(len(offset), -1, 2, *offset.shape[2:]).flip(2).flatten(1, 2), kernel)
 
     monkeypatch.setattr(deform, "sample_positions", wrong)
 
 
-def unmasked_windows(monkeypatch, network) -> None:
+def unmasked_windows(monkeypatch: pytest.MonkeyPatch, network: BiRefNetForImageSegmentation) -> None:
     monkeypatch.setattr(
         swin, "region_mask", lambda window, shift, row, col, like: torch.zeros(window**2, window**2)
     )
 
 
-def transposed_bias_index(monkeypatch, network) -> None:
+def transposed_bias_index(monkeypatch: pytest.MonkeyPatch, network: BiRefNetForImageSegmentation) -> None:
     for module in network.modules():
         if isinstance(module, swin.WindowAttention):
-            index = module.relative_position_index
+            index = module.get_buffer("relative_position_index")
             monkeypatch.setitem(module._buffers, "relative_position_index", index.T.contiguous())
 
 
-def align_corners_off(monkeypatch, network) -> None:
+def align_corners_off(monkeypatch: pytest.MonkeyPatch, network: BiRefNetForImageSegmentation) -> None:
     def wrong(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -190,7 +193,7 @@ def align_corners_off(monkeypatch, network) -> None:
         align_corners_off,
     ],
 )
-def test_a_planted_error_shows(networks, monkeypatch: pytest.MonkeyPatch, plant) -> None:
+def test_a_planted_error_shows(networks: Networks, monkeypatch: pytest.MonkeyPatch, plant: Plant) -> None:
     network = networks("swin_v1_t")
     plant(monkeypatch, network)
     found, _ = run(network, "swin_v1_t_320x224")

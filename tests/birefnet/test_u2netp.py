@@ -15,7 +15,8 @@ def backbone() -> U2NetP:
 
 def run(backbone: U2NetP, image: Tensor) -> tuple[Tensor, ...]:
     with torch.inference_mode():
-        return backbone(image)
+        levels: tuple[Tensor, ...] = backbone(image)
+    return levels
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96), (160, 224)])

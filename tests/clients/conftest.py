@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,9 @@ HERE = Path(__file__).parent
 SHORT = Clip("short.mp4", frames=12, width=160, height=96, options=X264)
 LONG = Clip("long.mp4", frames=400, width=160, height=96, options=X264)  # longer than any test waits
 
+Facts = dict[str, Any]
 Program = Callable[[str], str]
+Driver = Callable[[str], Facts]  # what a driver program found out, told as JSON
 
 
 @pytest.fixture(scope="package")

@@ -30,6 +30,6 @@ def connect_here(self: socket.socket, address: Any) -> None:
 
 
 socket.getaddrinfo = resolve_here
-socket.socket.connect = connect_here  # type: ignore[method-assign]
+socket.socket.connect = connect_here  # type: ignore[assignment, method-assign]
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

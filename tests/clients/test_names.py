@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.clients.conftest import SHORT, Program
+from tests.clients.conftest import SHORT, Driver, Facts, Program
 from tests.cluster.service import Service
 
 pytestmark = pytest.mark.cluster
 
-Facts = dict[str, Any]
-
 
 @pytest.fixture
-def python(named_python: Program):
+def python(named_python: Program) -> Driver:
     return lambda what: json.loads(named_python(f"python_driver.py {what}"))
 
 
 @pytest.fixture
-def javascript(named_javascript: Program):
+def javascript(named_javascript: Program) -> Driver:
     return lambda what: json.loads(named_javascript(f"node_driver.mjs {what}"))
 
 
@@ -39,7 +36,7 @@ def check_upload(upload: Facts, host: str, kind: str = "video/mp4") -> None:
     assert (upload["same"], upload["type"]) == (True, kind)
 
 
-def test_python_queues(python) -> None:
+def test_python_queues(python: Driver) -> None:
     facts = python("submit")
     job = f"https://queue.fal.run/fal-ai/birefnet/requests/{facts['handle']['request_id']}"
     assert (facts["handle"]["response_url"], facts["handle"]["status_url"]) == (job, f"{job}/status")
@@ -48,13 +45,13 @@ def test_python_queues(python) -> None:
     assert facts["rebuilt"] == [facts["completed"], facts["result"]]
 
 
-def test_python_subscribes(python) -> None:
+def test_python_subscribes(python: Driver) -> None:
     facts = python("subscribe")
     assert [update["state"] for update in facts["updates"]][-1] == "Completed"
     assert len(facts["updates"][-1]["logs"]) >= 3
 
 
-def test_python_uploads(python) -> None:
+def test_python_uploads(python: Driver) -> None:
     facts = python("upload")
     *cdn, announced = facts["uploads"]
     for upload in cdn:
@@ -63,11 +60,11 @@ def test_python_uploads(python) -> None:
     check_video(facts["result"]["video"], facts["file"], "fal.run")
 
 
-def test_python_uploads_in_parts(python) -> None:
+def test_python_uploads_in_parts(python: Driver) -> None:
     check_upload(python("large_upload"), "rest.fal.ai", "video/webm")
 
 
-def test_javascript_subscribes(javascript) -> None:
+def test_javascript_subscribes(javascript: Driver) -> None:
     """By events, so that they are seen to pass the reverse proxy."""
     facts = javascript("streaming")
     check_video(facts["result"]["data"]["video"], facts["file"], "queue.fal.run")
@@ -75,13 +72,13 @@ def test_javascript_subscribes(javascript) -> None:
     assert len(facts["updates"][-1]["logs"]) >= 3
 
 
-def test_javascript_uploads(javascript) -> None:
+def test_javascript_uploads(javascript: Driver) -> None:
     facts = javascript("upload")
     check_upload(facts["upload"], "rest.fal.ai")
     check_video(facts["run"]["result"]["data"]["video"], facts["run"]["file"], "fal.run")
 
 
-def test_javascript_uploads_in_parts(javascript) -> None:
+def test_javascript_uploads_in_parts(javascript: Driver) -> None:
     check_upload(javascript("large_upload"), "rest.fal.ai", "video/webm")
 
 

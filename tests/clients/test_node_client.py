@@ -5,16 +5,14 @@ by the proxy route.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from tests.clients.conftest import SHORT, Program
+from tests.clients.conftest import SHORT, Driver, Facts, Program
 from tests.cluster.service import Service
 
 pytestmark = pytest.mark.cluster
 
-Facts = dict[str, Any]
 EVERY_MODE = ["middleware", "fetch", "proxy"]
 
 
@@ -24,7 +22,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def drive(javascript: Program):
+def drive(javascript: Program) -> Driver:
     return lambda what: json.loads(javascript(f"node_driver.mjs {what}"))
 
 
@@ -57,12 +55,12 @@ def states(updates: list[Facts]) -> list[str]:
     return list(dict.fromkeys(update["status"] for update in updates))
 
 
-def test_run(drive) -> None:
+def test_run(drive: Driver) -> None:
     check_result(drive("run"))
 
 
 @pytest.mark.parametrize("mode", ["middleware", "proxy"])
-def test_uploads(drive, files_url: str) -> None:
+def test_uploads(drive: Driver, files_url: str) -> None:
     facts = drive("upload")
     assert facts["upload"]["url"].startswith(f"{files_url}/files/")
     assert (facts["upload"]["same"], facts["upload"]["type"]) == (True, "video/mp4")
@@ -70,7 +68,7 @@ def test_uploads(drive, files_url: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["polling", "streaming"])
-def test_subscribe(drive, how: str) -> None:
+def test_subscribe(drive: Driver, how: str) -> None:
     """Either way the client shows the whole log so far with each update."""
     facts = drive(how)
     check_result(facts)
@@ -80,7 +78,7 @@ def test_subscribe(drive, how: str) -> None:
 
 
 @pytest.mark.parametrize("mode", EVERY_MODE)
-def test_stream_status(drive) -> None:
+def test_stream_status(drive: Driver) -> None:
     """Each event has the lines that are new."""
     facts = drive("stream_status")
     assert states(facts["updates"])[-2:] == ["IN_PROGRESS", "COMPLETED"]
@@ -90,7 +88,7 @@ def test_stream_status(drive) -> None:
 
 
 @pytest.mark.parametrize("mode", EVERY_MODE)
-def test_submit_status_result(drive, service: Service) -> None:
+def test_submit_status_result(drive: Driver, service: Service) -> None:
     facts = drive("submit")
     submitted, result = facts["submitted"], facts["result"]
     assert (submitted["status"], submitted["logs"], submitted["metrics"]) == ("IN_QUEUE", None, {})
@@ -106,7 +104,7 @@ def test_submit_status_result(drive, service: Service) -> None:
     assert (facts["late"]["status"], facts["late"]["body"]) == (400, {"status": "ALREADY_COMPLETED"})
 
 
-def test_cancel_of_a_running_job(drive) -> None:
+def test_cancel_of_a_running_job(drive: Driver) -> None:
     facts = drive("cancel")
     assert facts["running"]["status"] == "IN_PROGRESS"
     check_cancelled(facts["after"])
@@ -115,21 +113,21 @@ def test_cancel_of_a_running_job(drive) -> None:
     assert (facts["again"]["status"], facts["again"]["body"]) == (400, {"status": "ALREADY_COMPLETED"})
 
 
-def test_the_timeout_of_a_subscription_cancels(drive) -> None:
+def test_the_timeout_of_a_subscription_cancels(drive: Driver) -> None:
     facts = drive("timeout")
     assert "timed out" in facts["error"]["message"]
     check_cancelled(facts["after"])
 
 
 @pytest.mark.parametrize("mode", EVERY_MODE)
-def test_errors_of_the_input(drive) -> None:
+def test_errors_of_the_input(drive: Driver) -> None:
     facts = drive("invalid")
     check_field(facts["run"], "video_url", "missing")
     check_field(facts["queue"], "video_quality", "literal_error")
     check_field(facts["source"], "video_url", "file_download_error")
 
 
-def test_an_id_that_nobody_knows(drive) -> None:
+def test_an_id_that_nobody_knows(drive: Driver) -> None:
     for error in drive("unknown").values():
         assert (error["status"], error["name"]) == (404, "ApiError")
         assert error["body"] == {"status": "NOT_FOUND"}

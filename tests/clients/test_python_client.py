@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
-from tests.clients.conftest import SHORT, Program
+from tests.clients.conftest import SHORT, Driver, Facts, Program
 from tests.cluster.service import Service
 
 pytestmark = pytest.mark.cluster
 
-Facts = dict[str, Any]
-
 
 @pytest.fixture
-def drive(python: Program):
+def drive(python: Program) -> Driver:
     return lambda what: json.loads(python(f"python_driver.py {what}"))
 
 
@@ -56,13 +53,13 @@ def check_field(error: Facts, field: str, kind: str) -> None:
     assert error["headers"]["x-fal-request-id"]
 
 
-def test_run(drive, service: Service) -> None:
+def test_run(drive: Driver, service: Service) -> None:
     facts = drive("run")
     check_video(service, facts["result"]["video"])
     assert facts["file"] == {"status": 200, "bytes": facts["result"]["video"]["file_size"]}
 
 
-def test_submit_status_result(drive, service: Service) -> None:
+def test_submit_status_result(drive: Driver, service: Service) -> None:
     facts = drive("submit")
     job = f"{service.url}/queue/fal-ai/birefnet/requests/{facts['handle']['request_id']}"
     assert (facts["handle"]["response_url"], facts["handle"]["status_url"]) == (job, f"{job}/status")
@@ -77,14 +74,14 @@ def test_submit_status_result(drive, service: Service) -> None:
     assert json.loads(facts["late_cancel"]["detail"]) == {"status": "ALREADY_COMPLETED"}
 
 
-def test_subscribe_with_logs(drive, service: Service) -> None:
+def test_subscribe_with_logs(drive: Driver, service: Service) -> None:
     facts = drive("subscribe")
     check_updates(facts["updates"])
     check_video(service, facts["result"]["video"])
     assert facts["enqueued"][0] in facts["result"]["video"]["url"]
 
 
-def test_uploads(drive, service: Service, files_url: str) -> None:
+def test_uploads(drive: Driver, service: Service, files_url: str) -> None:
     """With the two constants set that stand for where uploads go."""
     facts = drive("upload")
     for upload in facts["uploads"]:
@@ -93,7 +90,7 @@ def test_uploads(drive, service: Service, files_url: str) -> None:
     check_video(service, facts["result"]["video"])
 
 
-def test_inline_result_with_mask(drive) -> None:
+def test_inline_result_with_mask(drive: Driver) -> None:
     """Once: it is not kept."""
     facts = drive("inline")
     for key in ("video", "mask_video"):
@@ -101,14 +98,14 @@ def test_inline_result_with_mask(drive) -> None:
     assert facts["again"]["status"] == 404
 
 
-def test_the_asynchronous_client(drive, service: Service) -> None:
+def test_the_asynchronous_client(drive: Driver, service: Service) -> None:
     facts = drive("events")
     check_updates(facts["updates"])
     check_video(service, facts["result"]["video"])
     assert facts["rebuilt"] == facts["result"]
 
 
-def test_cancel_of_a_running_job(drive) -> None:
+def test_cancel_of_a_running_job(drive: Driver) -> None:
     facts = drive("cancel")
     check_cancelled(facts["after"])
     assert facts["after"]["logs"]
@@ -117,14 +114,14 @@ def test_cancel_of_a_running_job(drive) -> None:
     assert facts["again"]["status"] == 400
 
 
-def test_client_timeout_cancels_and_lets_the_program_end(drive) -> None:
+def test_client_timeout_cancels_and_lets_the_program_end(drive: Driver) -> None:
     """The client's thread polls until the job is over, and a program waits for its threads."""
     facts = drive("client_timeout")
     assert facts["timeout"] == 4
     check_cancelled(facts["after"])
 
 
-def test_priorities_and_the_start_deadline(drive) -> None:
+def test_priorities_and_the_start_deadline(drive: Driver) -> None:
     facts = drive("busy")
     low, normal = facts["positions"]["low"], facts["positions"]["normal"]
     assert (low["state"], normal["state"]) == ("Queued", "Queued")
@@ -135,7 +132,7 @@ def test_priorities_and_the_start_deadline(drive) -> None:
     check_cancelled(facts["left"])
 
 
-def test_errors_of_the_input(drive) -> None:
+def test_errors_of_the_input(drive: Driver) -> None:
     """The same by both ways; a job of the queue fails, its submission does not."""
     facts = drive("invalid")
     for way in ("run", "queue"):
@@ -145,7 +142,7 @@ def test_errors_of_the_input(drive) -> None:
     check_field(facts["run_source"], "video_url", "unsupported_video_format")
 
 
-def test_an_id_that_nobody_knows(drive) -> None:
+def test_an_id_that_nobody_knows(drive: Driver) -> None:
     for error in drive("unknown").values():
         assert error["status"] == 404
         assert json.loads(error["detail"]) == {"status": "NOT_FOUND"}

@@ -26,6 +26,12 @@ class Media:
     audio: tuple[str, int, str] | None  # codec, channels, layout
 
 
+def shown_at(frame: av.VideoFrame | av.AudioFrame) -> Fraction:
+    """The second at which a decoded frame begins."""
+    assert frame.pts is not None and frame.time_base is not None
+    return frame.pts * frame.time_base
+
+
 def read(path: Path) -> Media:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -33,7 +39,6 @@ def read(path: Path) -> Media:
         if decoder.name == "vp9":  # FFmpeg's own decoder drops the alpha
             decoder = VideoCodecContext.create("libvpx-vp9", "r")
         frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
-        assert stream.time_base is not None
         audio = None
         if container.streams.audio:
             context = container.streams.audio[0].codec_context
@@ -45,7 +50,7 @@ def read(path: Path) -> Media:
             pixel_format=name,
             width=frames[0].width,
             height=frames[0].height,
-            times=tuple(frame.pts * stream.time_base for frame in frames),
+            times=tuple(shown_at(frame) for frame in frames),
             grey=np.stack([frame.to_ndarray(format="gray") for frame in frames]),
             alpha=np.stack([frame.to_ndarray(format="rgba")[:, :, 3] for frame in frames])
             if transparent

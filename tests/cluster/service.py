@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -48,7 +48,7 @@ class Service:
         config: Path = ROOT / "config" / "local.yaml",
         tls: bool = False,
         names: bool = False,
-        **environment: str,
+        environment: Mapping[str, str] | None = None,
     ) -> Service:
         """`names`: on one port, for the vendor's host names too."""
         command = [sys.executable, "-m", "serve_app.cli.main", "up", "--config", str(config)]
@@ -65,7 +65,7 @@ class Service:
                 stderr=log,
                 text=True,
                 cwd=ROOT,
-                env=os.environ | environment,
+                env={**os.environ, **(environment or {})},
             )
         assert process.stdout is not None
         line = process.stdout.readline()

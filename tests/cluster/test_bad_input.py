@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from serve_app.local.profile import free_port
@@ -42,9 +44,10 @@ def make_audio_only(path: Path) -> None:
         out.mux(stream.encode(None))
 
 
-def the_error(reply, status: int, kind: str, loc: list[str]) -> dict:
+def the_error(reply: httpx.Response, status: int, kind: str, loc: list[str]) -> dict[str, Any]:
     assert reply.status_code == status, reply.text
     assert reply.headers["x-fal-request-id"]
+    item: dict[str, Any]
     (item,) = reply.json()["detail"]
     assert item["type"] == kind
     assert item["loc"] == loc
@@ -103,7 +106,7 @@ def test_urls_of_no_use(service: Service, source: str) -> None:
         ),
     ],
 )
-def test_fields(service: Service, body: dict, kind: str, field: str) -> None:
+def test_fields(service: Service, body: dict[str, Any], kind: str, field: str) -> None:
     the_error(service.client.post(ENDPOINT, json=body), 422, kind, ["body", field])
 
 

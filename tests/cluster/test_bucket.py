@@ -39,7 +39,7 @@ def on_bucket(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     bucket = moto.new_bucket()
     environment = {"BIREFNET_ARTIFACTS": f"s3://{bucket}/prefix", "BIREFNET_SECRET": SECRET}
     environment |= moto.environment()
-    service = Service.start(tmp_path_factory.mktemp("bucket") / "data", **environment)
+    service = Service.start(tmp_path_factory.mktemp("bucket") / "data", environment=environment)
     yield OnBucket(service, moto.endpoint, bucket)
     assert service.stop() == 0
 

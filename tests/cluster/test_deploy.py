@@ -37,7 +37,7 @@ def ray_head() -> Iterator[str]:
     temp = tempfile.mkdtemp(prefix="br-")
     dashboard = free_port()
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [BIN / "ray", "start", "--head", "--block", f"--port={free_port()}", f"--temp-dir={temp}"]
+    command = [str(BIN / "ray"), "start", "--head", "--block", f"--port={free_port()}", f"--temp-dir={temp}"]
     command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
     command += [f"--dashboard-agent-grpc-port={free_port()}", f"--metrics-export-port={free_port()}"]
     command += [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +24,11 @@ ODD = Clip("odd.mkv", "ffv1", "yuv420p", width=131, height=75, frames=9, options
 FILM = replace(BASE, name="film.mp4", rate=NTSC, frames=30, audio_seconds=1.25)
 
 
+UrlOf = Callable[[Clip], str]
+
+
 @pytest.fixture(scope="module")
-def url(media_server: MediaServer, clips_dir: Path):
+def url(media_server: MediaServer, clips_dir: Path) -> UrlOf:
     def of(clip: Clip) -> str:
         if not (clips_dir / clip.name).exists():
             make(clips_dir / clip.name, clip)
@@ -32,7 +37,7 @@ def url(media_server: MediaServer, clips_dir: Path):
     return of
 
 
-def check_fields(video: dict, path: Path, media: Media) -> None:
+def check_fields(video: dict[str, Any], path: Path, media: Media) -> None:
     """Every field of the reply is what the file says."""
     assert video["file_size"] == path.stat().st_size
     assert (video["width"], video["height"]) == (media.width, media.height)
@@ -42,7 +47,7 @@ def check_fields(video: dict, path: Path, media: Media) -> None:
     assert video["duration"] == pytest.approx(float(step * len(media.times)), abs=0.004)
 
 
-def test_the_audio_goes_along(service: Service, tmp_path: Path, url) -> None:
+def test_the_audio_goes_along(service: Service, tmp_path: Path, url: UrlOf) -> None:
     """Copied into mp4, Opus in webm."""
     reply = service.cut_out(url(BASE))
     media = read(service.download(reply, tmp_path))
@@ -59,7 +64,7 @@ def test_the_audio_goes_along(service: Service, tmp_path: Path, url) -> None:
 
 @pytest.mark.parametrize("refine", [True, False])
 def test_the_matte_is_the_same_with_and_without_refinement(
-    service: Service, tmp_path, url, refine: bool
+    service: Service, tmp_path: Path, url: UrlOf, refine: bool
 ) -> None:
     """Refinement changes colours, never alpha; what is opaque in both is the source's own."""
     reply = service.cut_out(url(BASE), refine_foreground=refine, video_output_type=OutputType.WEBM.value)
@@ -71,7 +76,7 @@ def test_the_matte_is_the_same_with_and_without_refinement(
     assert np.abs(media.alpha.astype(int) - other.alpha).mean() < 1.0
 
 
-def test_film_rate_and_times_are_exact(service: Service, tmp_path: Path, url) -> None:
+def test_film_rate_and_times_are_exact(service: Service, tmp_path: Path, url: UrlOf) -> None:
     reply = service.cut_out(url(FILM))
     path = service.download(reply, tmp_path)
     media = read(path)
@@ -80,14 +85,14 @@ def test_film_rate_and_times_are_exact(service: Service, tmp_path: Path, url) ->
     assert reply.json()["video"]["fps"] == pytest.approx(23.976, abs=1e-3)
 
 
-def test_film_rate_in_webm_is_exact_to_its_millisecond(service: Service, tmp_path: Path, url) -> None:
+def test_film_rate_in_webm_is_exact_to_its_millisecond(service: Service, tmp_path: Path, url: UrlOf) -> None:
     media = read(
         service.download(service.cut_out(url(FILM), video_output_type=OutputType.WEBM.value), tmp_path)
     )
     assert all(abs(time - n / NTSC) <= Fraction(1, 2000) for n, time in enumerate(media.times))
 
 
-def test_odd_sizes(service: Service, tmp_path: Path, url) -> None:
+def test_odd_sizes(service: Service, tmp_path: Path, url: UrlOf) -> None:
     """mp4 pads to even by repeating the edge and says so; webm keeps the size."""
     reply = service.cut_out(url(ODD))
     media = read(service.download(reply, tmp_path))
@@ -100,7 +105,7 @@ def test_odd_sizes(service: Service, tmp_path: Path, url) -> None:
     assert media.audio is None
 
 
-def test_the_run_prefix_and_a_data_uri(service: Service, tmp_path: Path, clips_dir: Path, url) -> None:
+def test_the_run_prefix_and_a_data_uri(service: Service, tmp_path: Path, clips_dir: Path, url: UrlOf) -> None:
     import base64
 
     url(BASE)
@@ -109,13 +114,13 @@ def test_the_run_prefix_and_a_data_uri(service: Service, tmp_path: Path, clips_d
     assert len(read(service.download(reply, tmp_path)).times) == 20
 
 
-def test_repeated_runs_give_the_same_bytes(service: Service, tmp_path: Path, url) -> None:
+def test_repeated_runs_give_the_same_bytes(service: Service, tmp_path: Path, url: UrlOf) -> None:
     first, second = (service.download(service.cut_out(url(BASE)), tmp_path) for _ in range(2))
     assert first != second
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_downloads_have_ranges_and_heads(service: Service, url) -> None:
+def test_downloads_have_ranges_and_heads(service: Service, url: UrlOf) -> None:
     video = service.cut_out(url(BASE)).json()["video"]
     head = service.client.head(video["url"])
     assert head.headers["content-length"] == str(video["file_size"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +33,9 @@ def url(media_server: MediaServer, clips_dir: Path) -> str:
     return media_server.url(CLIP.name)
 
 
-def fetched(service: Service, file: dict, directory: Path) -> Path:
+def fetched(service: Service, file: dict[str, Any], directory: Path) -> Path:
     """The bytes of an output, wherever its URL says that they are."""
-    path = directory / file["file_name"]
+    path = directory / str(file["file_name"])
     if file["url"].startswith("data:"):
         head, _, data = file["url"].partition(",")
         assert head == f"data:{file['content_type']};base64"
@@ -45,7 +46,7 @@ def fetched(service: Service, file: dict, directory: Path) -> Path:
     return path
 
 
-def check(file: dict, media: Media, kind: OutputType) -> None:
+def check(file: dict[str, Any], media: Media, kind: OutputType) -> None:
     codec, formats, content_type, extension = TYPES[kind]
     assert (file["content_type"], Path(file["file_name"]).suffix) == (content_type, extension)
     assert media.codec == codec

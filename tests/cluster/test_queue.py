@@ -21,9 +21,11 @@ SHORT = Clip("queue-short.mp4", frames=30, width=96, height=64, options=X264, au
 REQUESTS = "/queue/fal-ai/birefnet/requests"
 WAIT_S = 120.0
 
+UrlOf = Callable[[Clip], str]
+
 
 @pytest.fixture(scope="module")
-def url(media_server: MediaServer, clips_dir: Path) -> Callable[[Clip], str]:
+def url(media_server: MediaServer, clips_dir: Path) -> UrlOf:
     def of(clip: Clip) -> str:
         if not (clips_dir / clip.name).exists():
             make(clips_dir / clip.name, clip)
@@ -56,7 +58,9 @@ def lines(service: Service, job: str) -> list[str]:
     return [line["message"] for line in status(service, job)["logs"]]
 
 
-def test_cancelling_a_running_job_ends_it_at_once_and_frees_the_replicas(service: Service, url) -> None:  # type: ignore[no-untyped-def]
+def test_cancelling_a_running_job_ends_it_at_once_and_frees_the_replicas(
+    service: Service, url: UrlOf
+) -> None:
     job = submit(service, url(LONG))
     until(lambda: any(line.startswith("network: ") for line in lines(service, job)))  # in the midst of it
     assert service.leftovers() != []
@@ -71,7 +75,7 @@ def test_cancelling_a_running_job_ends_it_at_once_and_frees_the_replicas(service
     assert lines(service, job)[-1] == "cancelled"  # and nothing of it came after its end
 
 
-def test_the_log_tells_true_figures_in_order(service: Service, url) -> None:  # type: ignore[no-untyped-def]
+def test_the_log_tells_true_figures_in_order(service: Service, url: UrlOf) -> None:
     job = submit(service, url(SHORT))
     until(lambda: status(service, job)["status"] == "COMPLETED")
     told = status(service, job)
@@ -95,7 +99,7 @@ def test_the_log_tells_true_figures_in_order(service: Service, url) -> None:  # 
     assert 0 < told["metrics"]["inference_time"] < WAIT_S
 
 
-def test_a_run_that_broke_off_is_taken_up_again_with_its_key(service: Service, url) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_that_broke_off_is_taken_up_again_with_its_key(service: Service, url: UrlOf) -> None:
     key = {"Idempotency-Key": "once"}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{service.url}{ENDPOINT}", json={"video_url": url(LONG)}, headers=key, timeout=3.0)
@@ -108,7 +112,7 @@ def test_a_run_that_broke_off_is_taken_up_again_with_its_key(service: Service, u
     assert (other.status_code, other.json()["error_type"]) == (422, "idempotency_key_reused")
 
 
-def test_hosts_stand_for_prefixes(service: Service, url) -> None:  # type: ignore[no-untyped-def]
+def test_hosts_stand_for_prefixes(service: Service, url: UrlOf) -> None:
     reply = service.client.post(
         ENDPOINT, json={"video_url": url(SHORT)}, headers={"Host": "queue.example.org:8443"}
     )

@@ -56,7 +56,7 @@ def test_twenty_jobs_outlive_every_process(
 ) -> None:
     make(clips_dir / CLIP.name, CLIP)
     environment = light.ENVIRONMENT | {light.FRAME_S: "0.008", "BIREFNET_RUNNER__LEASE_S": "5"} | database
-    service = Service.start(tmp_path / "data", **environment)
+    service = Service.start(tmp_path / "data", environment=environment)
     fields = {"video_url": media_server.url(CLIP.name), "video_output_type": "X264 (.mp4)"}
     ids = [service.client.post(f"/queue{ENDPOINT}", json=fields).json()["request_id"] for _ in range(JOBS)]
     assert len(set(ids)) == JOBS
@@ -65,7 +65,7 @@ def test_twenty_jobs_outlive_every_process(
     service.kill()
     assert len(before) < JOBS
 
-    service = Service.start(tmp_path / "data", **environment)
+    service = Service.start(tmp_path / "data", environment=environment)
     try:
         over = until(service, ids, lambda over: over == JOBS)
         check(service, tmp_path, over, results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(out: Path) -
         ):
             answers = iter(script)
 
-            async def resolver(host: str, port: int, answers=answers) -> list[str]:  # type: ignore[no-untyped-def]
+            async def resolver(host: str, port: int, answers: Iterator[list[str]] = answers) -> list[str]:
                 assert host == "rebind.example"
                 return next(answers)
 

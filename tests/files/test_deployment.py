@@ -14,21 +14,15 @@ from serve_app.files.http_server import HttpServer
 from serve_app.files.signing import Signer
 from serve_app.local.profile import free_port
 from serve_app.settings import Settings
+from tests.replicas import replica_class, started
 
-Replica = FileServer.func_or_class
-
-
-class Held(Replica):  # type: ignore[valid-type,misc]
-    """A replica whose destructor only the test calls: Serve awaits it, Python's collector cannot."""
-
-    def __del__(self) -> None: ...
+Replica = replica_class(FileServer)
 
 
 async def test_a_replica_serves_reports_and_stops(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, files={"port": free_port(), "drain_s": 1})
     Artifacts(settings.artifacts_url).put_bytes("outputs/1/v.mp4", b"video")
-    replica = Held.__new__(Held)
-    await replica.__init__(settings)
+    replica = await started(Replica, settings)
     path = Signer.load(None, tmp_path).file_path("outputs/1/v.mp4")
     url = f"http://127.0.0.1:{await replica.port()}{path}"
     async with httpx.AsyncClient(trust_env=False) as client:
@@ -48,8 +42,7 @@ async def test_with_an_upstream_it_is_the_reverse_proxy_for_everything(tmp_path:
     upstream = f"http://127.0.0.1:{behind.port}"
     settings = Settings(data_dir=tmp_path, files={"port": free_port(), "upstream": upstream, "drain_s": 1})
     Artifacts(settings.artifacts_url).put_bytes("outputs/1/v.mp4", b"video")
-    replica = Held.__new__(Held)
-    await replica.__init__(settings)
+    replica = await started(Replica, settings)
     path = Signer.load(None, tmp_path).file_path("outputs/1/v.mp4")
     base = f"http://127.0.0.1:{await replica.port()}"
     async with httpx.AsyncClient(base_url=base, trust_env=False) as client:

@@ -96,7 +96,8 @@ async def test_large_bodies_take_no_memory() -> None:
 
     def peak() -> int:
         status = Path(f"/proc/{process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) >> 10  # type: ignore[index]
+        (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(peak_kb) >> 10
 
     sent = Blocks()
     try:

@@ -52,7 +52,8 @@ async def test_large_uploads_take_no_memory(tmp_path: Path) -> None:
 
     def peak() -> int:
         status = Path(f"/proc/{process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) >> 10  # type: ignore[index]
+        (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(peak_kb) >> 10
 
     try:
         base = f"http://127.0.0.1:{int(process.stdout.readline())}"

@@ -39,7 +39,9 @@ async def test_a_whole_file(client: httpx.AsyncClient, store: Artifacts) -> None
     download = await client.get(url, headers={"Range": "bytes=0-"})
     assert download.content == DATA and download.headers["content-type"] == "video/mp4"
     (name,) = whole(store)
-    expires, _, file_name = NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+    parts = NAME.fullmatch(name)
+    assert parts is not None
+    expires, _, file_name = parts.groups()
     assert file_name == "my_clip.MP4" and 900 < int(expires) - time.time() < 1001
 
 

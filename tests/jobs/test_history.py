@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from serve_app.database.tables import jobs
@@ -12,10 +14,8 @@ from serve_app.settings import ExpirySettings
 from tests.jobs.steps import ERROR, finished, look, started, stored, submit
 
 
-async def names(
-    store: SqlJobStore, limit: int = 10, account: str | None = None, **which: object
-) -> list[str]:
-    page = HistoryPage(account, limit, **which)  # type: ignore[arg-type]
+async def names(store: SqlJobStore, limit: int = 10, account: str | None = None, **which: Any) -> list[str]:
+    page = HistoryPage(account, limit, **which)
     return [job.id for job in await store.history(page)]
 
 

@@ -71,16 +71,17 @@ async def test_a_result_that_is_asked_for_by_eight_at_once_is_given_out_once(sto
 async def test_a_caller_that_goes_away_amid_a_write_harms_nobody(store: SqlJobStore) -> None:
     """A client that hangs up cancels its handler wherever it is: each job is there whole or not at all."""
     for turns in range(0, 600, 20):
-        task = asyncio.create_task(store.insert(NewJob(f"job-{turns}", {})))
+        task = asyncio.create_task(submit(store, f"job-{turns}"))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
     await submit(store, "last")
-    claims = await store.claim("a", LEASE_S, 100)
-    assert claims[-1].job.id == "last"
-    for claim in claims:
-        assert await lines(store, claim.job.id) == [("INFO", "queued")]
+    inputs = {claim.job.id: claim.input for claim in await store.claim("a", LEASE_S, 100)}
+    assert "last" in inputs
+    for name, given in inputs.items():
+        assert given == {"video_url": f"http://host/{name}"}
+        assert await lines(store, name) == [("INFO", "queued")]
 
 
 WORKER = """

@@ -86,8 +86,8 @@ async def test_a_job_can_fail_from_the_start(store: SqlJobStore) -> None:
 async def test_the_input_goes_with_the_end_and_the_payload_stays(store: SqlJobStore) -> None:
     for name in ("completed", "failed", "cancelled", "late", "refused"):
         error = ERROR if name == "refused" else None
-        fields = {"start_timeout_s": -1.0} if name == "late" else {}
-        await store.insert(NewJob(name, {"x": 1}, payload={"y": 2}, error=error, **fields))  # type: ignore[arg-type]
+        deadline = -1.0 if name == "late" else None
+        await store.insert(NewJob(name, {"x": 1}, payload={"y": 2}, error=error, start_timeout_s=deadline))
     for claim in await store.claim("a", LEASE_S, 3):
         if claim.job.id == "completed":
             await store.complete(claim.lease, {})

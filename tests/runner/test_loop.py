@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.database.migrate import migrate
 from serve_app.database.tables import jobs
 from serve_app.files.signing import Signer
-from serve_app.jobs.model import Job, JobState, NewJob
+from serve_app.jobs.model import Claim, Job, JobState, NewJob
 from serve_app.jobs.request import JobRequest
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.local.profile import free_port
@@ -173,11 +174,15 @@ async def test_a_request_that_wants_no_retry_ends_with_its_runner(it: RunnerHarn
     assert (job.error.status, job.error.body["error_type"]) == (503, "runner_disconnected")
 
 
+def has_token(token: int, job: Job) -> bool:
+    return job.token == token
+
+
 async def test_a_job_that_was_given_back_has_lost_no_attempt(it: RunnerHarness, silent_url: str) -> None:
     await it.submit(silent_url, retry=False)
     for token in (1, 2, 3):
         runner = it.runner()
-        job = await it.until(lambda job, token=token: job.token == token)
+        job = await it.until(partial(has_token, token))
         assert job.state == JobState.RUNNING
         await runner.stop()
 
@@ -233,7 +238,7 @@ async def test_who_lost_the_lease_touches_nothing_of_the_new_holder(
     await it.submit(silent_url)
     await it.until(lambda job: job.state == JobState.RUNNING)
     await runner_stops_claiming(runner)
-    claims = []
+    claims: list[Claim] = []
     while not claims:  # a heartbeat may come between
         async with it.store._database.writing() as connection:
             await connection.execute(update(jobs).values(expires_at=0.0))

@@ -50,6 +50,7 @@ def test_covers_everything_once(frames: int, most: int, size: int) -> None:
     assert sum(counts) == frames and max(counts) - min(counts) <= 1
     assert max(counts) <= max(8, min(most, size // index.layout.frame_bytes))
     for chunk in chunks[1:]:
+        assert chunk.start is not None
         inside = index.pts >= chunk.start
         if chunk.stop is not None:
             inside &= index.pts < chunk.stop

@@ -14,7 +14,8 @@ from serve_app.runner.retry import as_service_error, is_loss, typed
 
 def wrapped(cause: Exception) -> Exception:
     """As an exception of a replica arrives: mixed with its own class."""
-    return RayTaskError("decode", "traceback", cause).as_instanceof_cause()
+    error: Exception = RayTaskError("decode", "traceback", cause).as_instanceof_cause()
+    return error
 
 
 def upstream(cause: BaseException) -> RayServeException:

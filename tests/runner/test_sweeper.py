@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,15 +30,15 @@ class Yard:
     async def sweep(self, **expiry: float | None) -> None:
         await Sweeper(ExpirySettings(**expiry), self.store, self.artifacts).sweep()
 
-    async def claimed(self, name: str, lease_s: float = 60.0, **options: object) -> Claim:
-        await self.store.insert(NewJob(name, {}, **options))  # type: ignore[arg-type]
+    async def claimed(self, name: str, lease_s: float = 60.0, **options: Any) -> Claim:
+        await self.store.insert(NewJob(name, {}, **options))
         (claim,) = await self.store.claim("runner", lease_s, 1)
         self.put(f"work/{name}/source")
         self.put(f"outputs/{name}/1/output.mp4")
         return claim
 
-    async def completed(self, name: str, **options: object) -> None:
-        claim = await self.claimed(name, **options)  # type: ignore[arg-type]
+    async def completed(self, name: str, **options: Any) -> None:
+        claim = await self.claimed(name, **options)
         self.artifacts.delete_prefix(f"work/{name}")
         assert await self.store.complete(claim.lease, {"video": name})
 

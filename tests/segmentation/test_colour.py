@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -10,13 +11,18 @@ import torch
 from serve_app.protocols import PixelLayout
 from serve_app.segmentation.colour import from_rgb, keep_source, opaque_blocks, to_rgb
 
+SITES: list[tuple[bool, Literal["left", "center", "topleft"]]] = [
+    (False, "left"),
+    (True, "center"),
+    (False, "topleft"),
+]
 BASE = PixelLayout(33, 17)
 LAYOUTS = [
     replace(BASE, subsampling=subsampling, depth=depth, matrix=matrix, full_range=full, chroma_site=site)
     for subsampling in ("420", "422", "444")
     for depth in (8, 10)
     for matrix in ("bt601", "bt709", "bt2020")
-    for full, site in ((False, "left"), (True, "center"), (False, "topleft"))
+    for full, site in SITES
 ]
 
 

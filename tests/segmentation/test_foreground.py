@@ -10,9 +10,12 @@ from torch.nn import functional as F
 from serve_app.segmentation.foreground import box_mean, estimate_foreground, estimate_where_seen
 from tests.birefnet import reference
 
+Example = tuple[torch.Tensor, torch.Tensor]
+Golden = dict[str, np.ndarray]
+
 
 @pytest.fixture(scope="module")
-def example() -> tuple[torch.Tensor, torch.Tensor]:
+def example() -> Example:
     rgb, alpha = reference.rgb_alpha(301, 96, 128)
     return (
         torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255,
@@ -21,27 +24,29 @@ def example() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def golden() -> np.lib.npyio.NpzFile:
-    return np.load(reference.DATA / "golden_foreground_96x128.npz")
+def golden() -> Golden:
+    return dict(np.load(reference.DATA / "golden_foreground_96x128.npz"))
 
 
 @pytest.mark.parametrize(("key", "radius"), [("tensor_float", 90), ("tensor_float_r30", 30)])
-def test_equals_the_golden(example, golden, key: str, radius: int) -> None:
-    found = estimate_foreground(*example, radii=(radius, 6))[0].permute(1, 2, 0).numpy()
+def test_equals_the_golden(example: Example, golden: Golden, key: str, radius: int) -> None:
+    image, alpha = example
+    found = estimate_foreground(image, alpha, radii=(radius, 6))[0].permute(1, 2, 0).numpy()
     seen = example[1][0, 0].numpy() > 0
     assert np.abs(found - golden[key])[seen].max() < 1e-5
 
 
-def test_eight_bits_equal_the_golden(example, golden) -> None:
+def test_eight_bits_equal_the_golden(example: Example, golden: Golden) -> None:
     found = (estimate_foreground(*example)[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy().astype(int)
     seen = example[1][0, 0].numpy() > 0
     assert np.abs(found - golden["tensor_uint8"])[seen].max() <= 1
     assert (found == golden["tensor_uint8"])[seen].mean() > 0.999
 
 
-def test_float32_equals_float64(example) -> None:
-    single = estimate_foreground(*example)
-    double = estimate_foreground(*(x.double() for x in example))
+def test_float32_equals_float64(example: Example) -> None:
+    image, alpha = example
+    single = estimate_foreground(image, alpha)
+    double = estimate_foreground(image.double(), alpha.double())
     assert (single - double).abs().max() < 1e-6
 
 
@@ -55,14 +60,14 @@ def test_box_mean_is_average_pooling_over_a_repeated_border(radius: int) -> None
     assert torch.allclose(box_mean(x.float(), radius).double(), pooled, atol=1e-6)
 
 
-def test_opaque_pixels_keep_their_colour(example) -> None:
+def test_opaque_pixels_keep_their_colour(example: Example) -> None:
     image, alpha = example
     found = estimate_foreground(image, alpha)
     opaque = (alpha == 1).expand_as(image)
     assert (found - image)[opaque].abs().max() < 1e-4
 
 
-def test_batch_equals_single(example) -> None:
+def test_batch_equals_single(example: Example) -> None:
     image, alpha = (x.repeat(2, 1, 1, 1) for x in example)
     image[1] = image[1].flip(-1)
     together = estimate_foreground(image, alpha)

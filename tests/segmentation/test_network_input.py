@@ -16,7 +16,7 @@ def picture() -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (256, 256), (320, 512)])
-def test_input_is_resized_as_pillow_does(picture, size: tuple[int, int]) -> None:
+def test_input_is_resized_as_pillow_does(picture: np.ndarray, size: tuple[int, int]) -> None:
     rgb = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     found = to_network(rgb, size, torch.float32)
     expected = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR)) / 255

@@ -99,6 +99,7 @@ def make(path: Path, clip: Clip) -> Path:
     pts = clip.pts if clip.pts is not None else range(clip.frames)
     with av.open(str(path), "w", options=clip.container) as out:
         video = out.add_stream(clip.codec, rate=clip.rate, options=dict(clip.options))
+        assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = clip.width, clip.height, clip.pixel_format
         video.codec_context.time_base = time_base
         video.codec_context.sample_aspect_ratio = clip.aspect
@@ -108,7 +109,7 @@ def make(path: Path, clip: Clip) -> Path:
         if clip.tags:
             context = video.codec_context
             context.colorspace, context.color_range, context.color_primaries, context.color_trc = clip.tags
-        sound = _sound(out, clip) if clip.audio else None
+        sound = _sound(out, clip, clip.audio) if clip.audio else None
         for number, time in enumerate(pts):
             frame = av.VideoFrame.from_ndarray(picture(number, clip.width, clip.height), "rgb24")
             matrix, range_ = (clip.tags[0], clip.tags[1]) if clip.tags else (5, 1)
@@ -125,12 +126,13 @@ def make(path: Path, clip: Clip) -> Path:
     return path
 
 
-def _sound(out: av.container.OutputContainer, clip: Clip) -> Callable[[float], None]:
-    stream = out.add_stream(clip.audio, rate=clip.audio_rate, options=dict(clip.audio_options))
+def _sound(out: av.container.OutputContainer, clip: Clip, codec: str) -> Callable[[float], None]:
+    stream = out.add_stream(codec, rate=clip.audio_rate, options=dict(clip.audio_options))
+    assert isinstance(stream, av.AudioStream)
     context = stream.codec_context
     context.layout = clip.audio_layout
     context.flags |= Flags.bitexact
-    channels = context.layout.nb_channels
+    channels = av.AudioLayout(clip.audio_layout).nb_channels
     seconds = clip.audio_seconds if clip.audio_seconds is not None else clip.frames / float(clip.rate)
     samples = tone(seconds, clip.audio_rate, channels)
     resampler: av.AudioResampler | None = None

@@ -65,7 +65,7 @@ def played(path: Path) -> np.ndarray:
         ours = np.stack([np.asarray(image.convert("RGBA")) for image in ImageSequence.Iterator(file)])
     with av.open(str(path)) as container:
         theirs = np.stack([frame.to_ndarray(format="rgba") for frame in container.decode(video=0)])
-    there = ours[..., 3] > 0
-    assert np.array_equal(there, theirs[..., 3] > 0)
+    there = ours[..., 3].astype(bool)
+    assert np.array_equal(there, theirs[..., 3].astype(bool))
     assert np.array_equal(ours[there], theirs[there])
     return ours

@@ -18,6 +18,7 @@ from serve_app.protocols import (
     IndexBrief,
     JoinRequest,
     MediaFile,
+    Plane,
     Provenance,
 )
 from serve_app.runner.plan import plan_chunks
@@ -27,6 +28,7 @@ from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, output_format
 from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
+from tests.cluster.media import shown_at
 
 NOBODY = Provenance("none", "cpu", (64, 64))
 
@@ -58,8 +60,8 @@ def cutout_of(frames: Frames, output_type: OutputType) -> Cutout:
     if replace(frames.layout, alpha=False) == layout:
         planes = frames.planes[:3]
     else:
-        luma = frames.planes[0].astype(np.uint16) << 2 >> (frames.layout.depth - 8)
-        gray = np.full((len(frames), *layout.chroma_size), 512, np.uint16)
+        luma: Plane = (frames.planes[0].astype(np.uint16) << 2 >> (frames.layout.depth - 8)).astype(np.uint16)
+        gray: Plane = np.full((len(frames), *layout.chroma_size), 512, np.uint16)
         if layout.depth == 8:
             luma, gray = (luma >> 2).astype(np.uint8), (gray >> 2).astype(np.uint8)
         planes = (luma, luma, luma) if layout.matrix == "rgb" else (luma, gray, gray)
@@ -119,4 +121,4 @@ def times(index: Index) -> list[Fraction]:
 def shown(path: Path) -> list[Fraction]:
     """The seconds at which a file shows its frames, found by decoding it."""
     with av.open(str(path)) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(container.streams.video[0])]
+        return [shown_at(frame) for frame in container.decode(container.streams.video[0])]

@@ -10,6 +10,7 @@ import pytest
 
 from serve_app.errors import UnsupportedVideo
 from serve_app.fal import OutputType
+from tests.cluster.media import shown_at
 from tests.video.clips import X264, Clip
 from tests.video.conftest import Clips
 from tests.video.pipeline import convert
@@ -27,7 +28,7 @@ def heard(path: Path) -> tuple[np.ndarray, int, float]:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler("fltp", stream.codec_context.layout, stream.codec_context.sample_rate)
         frames = [even for frame in container.decode(stream) for even in resampler.resample(frame)]
-    start = float(frames[0].pts * frames[0].time_base)
+    start = float(shown_at(frames[0]))
     return np.concatenate([f.to_ndarray() for f in frames], 1), frames[0].sample_rate, start
 
 
@@ -42,7 +43,7 @@ def pitch(channel: np.ndarray, rate: int) -> float:
     return float(np.argmax(spectrum) * rate / len(channel))
 
 
-CODECS = [
+CODECS: list[tuple[str, str, int, str, dict[str, str], tuple[str, str], tuple[str, str]]] = [
     # container, codec, rate, layout, options; what becomes of it in MP4 and in WebM
     ("a.mp4", "aac", 48000, "stereo", {}, ("aac", "stereo"), ("opus", "stereo")),
     ("b.mp4", "aac", 44100, "mono", {}, ("aac", "mono"), ("opus", "mono")),
@@ -138,10 +139,10 @@ def test_bunny_on_six_speakers(bunny: Path, clip: Clips, tmp_path: Path) -> None
         av.open(str(bunny)) as film,
         av.open(str(source), "w") as out,
     ):
-        inputs = [small.streams.video[0], film.streams.audio[0]]
-        outputs = [out.add_stream_from_template(stream) for stream in inputs]
-        for stream, target in zip(inputs, outputs, strict=True):
-            for packet in stream.container.demux(stream):
+        inputs = [(small, small.streams.video[0]), (film, film.streams.audio[0])]
+        outputs = [out.add_stream_from_template(stream) for _, stream in inputs]
+        for (container, stream), target in zip(inputs, outputs, strict=True):
+            for packet in container.demux(stream):
                 if packet.size:
                     packet.stream = target
                     out.mux(packet)
@@ -175,6 +176,7 @@ def test_speakers_may_change(clip: Clips, tmp_path: Path) -> None:
                 for packet in part.demux():
                     if packet.size:
                         shift = round(number * 1.6 / packet.time_base)
+                        assert packet.pts is not None and packet.dts is not None
                         packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                         packet.stream = streams[packet.stream_index]
                         out.mux(packet)

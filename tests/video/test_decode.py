@@ -80,6 +80,7 @@ def test_edit_list(clip: Clips, tmp_path: Path) -> None:
         stream = out.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.size:
+                assert packet.pts is not None and packet.dts is not None
                 packet.pts, packet.dts = packet.pts - 15 * 512, packet.dts - 15 * 512
                 packet.stream = stream
                 out.mux(packet)

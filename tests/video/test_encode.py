@@ -6,15 +6,17 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 import pytest
 from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
 
 from serve_app.errors import EncodingFailed, JobCancelled, StorageFull
 from serve_app.fal import OutputType, Quality, WriteMode
-from serve_app.protocols import Cutout, EncodeSettings, Frames, PixelLayout
+from serve_app.protocols import Cutout, EncodeSettings, Frames, PixelLayout, Plane
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
 from serve_app.video.writer import whole_or_gone, writing_failed
@@ -30,9 +32,13 @@ SETTINGS = EncodeSettings(
 def moving(layout: PixelLayout, frames: int = 12) -> Cutout:
     """A gradient that moves, with a matte that is a soft disc."""
     y, x = np.mgrid[0 : layout.height, 0 : layout.width]
-    dtype, scale = (np.uint8, 1) if layout.depth == 8 else (np.uint16, 4)
-    luma = np.stack([((x + 2 * y + 3 * n) % 160 + 40) * scale for n in range(frames)]).astype(dtype)
-    blue, red = (np.full((frames, *layout.chroma_size), value * scale, dtype) for value in (90, 170))
+    scale = 1 << (layout.depth - 8)
+
+    def plane_of(values: np.ndarray) -> Plane:
+        return values.astype(np.uint8) if layout.depth == 8 else values.astype(np.uint16)
+
+    luma = plane_of(np.stack([((x + 2 * y + 3 * n) % 160 + 40) * scale for n in range(frames)]))
+    blue, red = (plane_of(np.full((frames, *layout.chroma_size), value * scale)) for value in (90, 170))
     distance = np.hypot(y - layout.height / 2, x - layout.width / 2)
     disc = np.clip(255 * (layout.height / 2 - distance) / 8, 0, 255).astype(np.uint8)
     pts = 512 * np.arange(1, frames + 1)
@@ -43,14 +49,19 @@ def moving(layout: PixelLayout, frames: int = 12) -> Cutout:
 def decoded(path: Path, codec: str | None = None) -> list[av.VideoFrame]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        decoder = av.CodecContext.create(codec, "r") if codec else stream.codec_context
+        decoder = stream.codec_context
+        if codec:
+            other = VideoCodecContext.create(codec, "r")
+            assert isinstance(other, VideoCodecContext)
+            decoder = other
         packets = [packet for packet in container.demux(stream) if packet.size]
         return [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
 
 
 def plane(frame: av.VideoFrame, index: int) -> np.ndarray:
     source = frame.planes[index]
-    return np.frombuffer(source, np.uint8).reshape(-1, source.line_size)[: source.height, : source.width]
+    rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)
+    return rows[: source.height, : source.width]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -70,7 +81,9 @@ def test_same_bytes(tmp_path: Path, output_type: OutputType, mask: bool, threads
 @pytest.mark.parametrize("output_type", [*BOTH, OutputType.MOV])
 @pytest.mark.parametrize("matrix", ["bt601", "bt709", "bt2020"])
 @pytest.mark.parametrize("full", [False, True])
-def test_tags(tmp_path: Path, output_type: OutputType, matrix: str, full: bool) -> None:
+def test_tags(
+    tmp_path: Path, output_type: OutputType, matrix: Literal["bt601", "bt709", "bt2020"], full: bool
+) -> None:
     primaries, transfer = {"bt601": (6, 6), "bt709": (1, 1), "bt2020": (9, 16)}[matrix]
     source = PixelLayout(
         64, 48, matrix=matrix, full_range=full, primaries=primaries, transfer=transfer, chroma_site="center"

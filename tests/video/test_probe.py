@@ -19,7 +19,11 @@ def test_bunny(bunny: Path) -> None:
     index = probe(bunny)
     assert (index.layout.width, index.layout.height, index.layout.matrix) == (1280, 720, "bt709")
     assert index.codec == "h264" and not index.sequential and index.origin == 0
-    assert (index.average_rate, index.frame_duration, index.time_base) == (25, 512, Fraction(1, 12800))
+    assert (index.average_rate, index.frame_duration, index.time_base) == (
+        Fraction(25),
+        512,
+        Fraction(1, 12800),
+    )
     assert np.array_equal(index.pts, np.arange(132) * 512)
     assert index.pts.dtype == np.int64 and index.duration_s == 132 / 25
     assert index.audio is not None
@@ -31,7 +35,7 @@ def test_bunny(bunny: Path) -> None:
 def test_times_are_exact(clip: Clips, name: str) -> None:
     index = probe(clip(name))
     assert index.time_base == Fraction(1, 90000)
-    assert np.array_equal(index.pts, CLIPS[name].pts)
+    assert index.pts.tolist() == list(CLIPS[name].pts or ())
     assert index.origin == index.pts[0]
 
 
@@ -58,6 +62,7 @@ def test_duplicate_times_are_told_apart(clip: Clips, tmp_path: Path) -> None:
         stream = out.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.size:
+                assert packet.pts is not None
                 packet.pts = packet.dts = packet.pts - (packet.pts == 20)
                 packet.stream = stream
                 out.mux(packet)

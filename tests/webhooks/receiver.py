@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from base64 import urlsafe_b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ class Received:
         return json.loads(self.body)
 
 
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Answer = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 def status(code: int, *headers: str) -> Answer:

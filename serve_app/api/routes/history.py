@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -30,6 +30,7 @@ from serve_app.jobs.request import JobResult
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 REQUESTS = "/v1/models/requests"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -188,7 +189,16 @@ def _files(job: Job) -> list[str]:
 
 
 def _iso(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    """The last millisecond that is not after `at`: as `start` of a query it includes `at`, as `end` it does not.
+
+    `datetime.fromtimestamp` rounds to the nearest microsecond, which can be the first of the next millisecond.
+    """
+    if at is None:
+        return None
+    milliseconds = round(at * 1000)
+    if milliseconds / 1000 > at:
+        milliseconds -= 1
+    return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds")
 
 
 def _status(job: Job) -> int | None:
