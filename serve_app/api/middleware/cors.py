@@ -36,7 +36,7 @@ RESPONSE_HEADERS = (
     "x-fal-needs-retry",
     "x-fal-billable-units",
     "x-fal-served-from",
-    "x-fal-runner-notifier",
+    "x-fal-runner-hints",
     "x-fal-cdn-token",
     "retry-after",
 )
