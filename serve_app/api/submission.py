@@ -18,7 +18,7 @@ from serve_app.errors import BadRequest, KeyReused, TooManyWaiting, WireError
 from serve_app.files.upload_names import lifetime_in
 from serve_app.jobs.model import Job, Json, NewJob, Priority
 from serve_app.jobs.store import JobStore
-from serve_app.parsing import keepable
+from serve_app.parsing import storable
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
@@ -99,7 +99,7 @@ class Submission:
         return NewJob(
             id=job_id,
             input=request,
-            payload=keepable(sent) if self.keep and sent is not None else None,
+            payload=storable(sent) if self.keep and sent is not None else None,
             priority=self.priority,
             account=self.account,
             idempotency_key=self.key,
