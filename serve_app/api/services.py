@@ -1,4 +1,4 @@
-"""What the API works with, handed to every router: nothing in `serve_app.api` lives at module level."""
+"""The services that every router is built from; `serve_app.api` has no module-level state."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ if TYPE_CHECKING:
 
 
 class RunnerNotifier(Protocol):
-    """RecordingNotifier that save a runner's next look at the table. They may be lost, and must not raise or block."""
+    """Hints that make a runner poll the job table early. They may be lost, and must neither raise nor block."""
 
     def wake(self) -> None:
-        """There is a new job."""
+        """Signals a new job."""
 
     def cancel(self, job_id: str) -> None:
-        """This job was cancelled."""
+        """Signals that a job was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The opened job table, the artifact store, the runner's ear, where files are, and how many requests may wait.
+    """The opened services and the limits of the API.
 
-    public_url: the API as clients see it, when it is not the host that they ask.
-    uploads: what clients may store.
-    verifier: knows the API keys; None where none are needed.
-    webhook_keys: those that webhooks are signed with.
+    public_url: base URL of the API for clients, if it is not the host that they address.
+    uploads: limits of uploads.
+    verifier: verifies API keys; None if keys are not required.
+    webhook_keys: the signing keys of webhooks.
+    max_waiting: how many synchronous requests may wait at a time.
+    max_body_bytes: the largest request body.
     """
 
     store: JobStore

@@ -1,4 +1,4 @@
-"""The history of requests and the removal of payloads, as an account and as an administrator see them."""
+"""The request history and the deletion of payloads, for accounts and for admin keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serve_app.protocols import MediaFile
 from tests.api.harness import FILE, INPUT, MEDIA, SIGNER, SUBMIT, ApiHarness, submitted
 
 HISTORY = "/v1/models/requests/by-endpoint"
-NOBODY = str(uuid.uuid4())
+UNKNOWN_ID = str(uuid.uuid4())
 
 
 async def history(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
@@ -42,8 +42,8 @@ def payloads(job_id: str) -> str:
 
 
 @dataclass
-class Painter:
-    """A runner's work that leaves two real files behind."""
+class OutputWriter:
+    """A runner's work that writes two real output files."""
 
     artifacts: Artifacts
     inline: bool = False
@@ -60,16 +60,16 @@ class Painter:
         return await store.complete(claim.lease, JobResult(*files, inline=self.inline).as_json())
 
 
-async def test_an_item_tells_how_it_went(harness: ApiHarness) -> None:
+async def test_the_fields_of_an_item(harness: ApiHarness) -> None:
     async with harness.client() as client:
         async with harness.runner():
             reply = await client.post("/run/" + ENDPOINT_ID, json=INPUT | {"video_quality": "low"})
-        wrong = await job(client, json={"video_quality": "ultra"})
+        invalid = await job(client, json={"video_quality": "ultra"})
         waiting = await job(client)
         body = await history(client)
         assert [item["request_id"] for item in body["items"]] == [
             waiting,
-            wrong,
+            invalid,
             reply.headers["x-fal-request-id"],
         ]
         assert (body["next_cursor"], body["has_more"]) == (None, False)
@@ -91,8 +91,8 @@ async def test_an_item_tells_how_it_went(harness: ApiHarness) -> None:
         assert done["json_output"]["video"]["url"] == f"http://service.example:8001{FILE}"
 
 
-async def test_results_that_are_given_once_are_not_given_here(harness: ApiHarness) -> None:
-    async with harness.client() as client, harness.runner(Painter(harness.artifacts, inline=True)):
+async def test_inline_results_are_not_in_the_history(harness: ApiHarness) -> None:
+    async with harness.client() as client, harness.runner(OutputWriter(harness.artifacts, inline=True)):
         address = await submitted(client, json=INPUT | {"sync_mode": True})
 
         async def item() -> dict[str, Any]:
@@ -134,7 +134,7 @@ async def test_a_page_with_payloads_is_shorter(harness: ApiHarness) -> None:
 
 async def test_filters(harness: ApiHarness) -> None:
     async with harness.client() as client:
-        wrong = await job(client, json={})
+        invalid = await job(client, json={})
         good = await job(client)
         async with harness.runner():
             harness.notifier.wake()
@@ -145,16 +145,19 @@ async def test_filters(harness: ApiHarness) -> None:
             return [item["request_id"] for item in (await history(client, **query))["items"]]
 
         assert await ids(status="success") == [good]
-        assert await ids(status="user_error") == [wrong]
+        assert await ids(status="user_error") == [invalid]
         assert await ids(status="error") == []
         (first, *_, last) = (await history(client))["items"]
         assert await ids(start="2020-01-01", end="2020-01-02T00:00:00Z") == []
-        assert await ids(start="2020-01-01T00:00:00+02:00", end=first["sent_at"]) in ([good, wrong], [wrong])
-        assert await ids(start=last["sent_at"]) == [lost, good, wrong]
+        assert await ids(start="2020-01-01T00:00:00+02:00", end=first["sent_at"]) in (
+            [good, invalid],
+            [invalid],
+        )
+        assert await ids(start=last["sent_at"]) == [lost, good, invalid]
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "said"),
+    ("query", "status", "text"),
     [
         ({}, 400, "endpoint_id"),
         ({"endpoint_id": ""}, 400, "endpoint_id"),
@@ -175,11 +178,11 @@ async def test_filters(harness: ApiHarness) -> None:
         ({"expand": "everything"}, 200, "items"),
     ],
 )
-async def test_queries(harness: ApiHarness, query: dict[str, Any], status: int, said: str) -> None:
+async def test_queries(harness: ApiHarness, query: dict[str, Any], status: int, text: str) -> None:
     named = {} if "endpoint_id" in query or not query else {"endpoint_id": ENDPOINT_ID}
     async with harness.client() as client:
         reply = await client.get(HISTORY, params=named | query)
-    assert reply.status_code == status and said in reply.text
+    assert reply.status_code == status and text in reply.text
     assert len(reply.headers["x-fal-request-id"]) == 36
 
 
@@ -188,13 +191,13 @@ async def test_the_vendors_host(harness: ApiHarness) -> None:
         assert (await history(client))["items"] == []
 
 
-async def test_payloads_and_outputs_are_removed(harness: ApiHarness) -> None:
+async def test_payloads_and_outputs_are_deleted(harness: ApiHarness) -> None:
     harness.artifacts.put_bytes("uploads/input.mp4", b"input")
-    async with harness.client() as client, harness.runner(Painter(harness.artifacts)) as claims:
+    async with harness.client() as client, harness.runner(OutputWriter(harness.artifacts)) as claims:
         address = await submitted(client)
         job_id = address.rpartition("/")[2]
         await client.get(address + "/status/stream")
-        output, mask = Painter(harness.artifacts).names(claims[0])
+        output, mask = OutputWriter(harness.artifacts).names(claims[0])
         assert harness.artifacts.exists(output) and harness.artifacts.exists(mask)
 
         reply = await client.delete(payloads(job_id), headers={"Idempotency-Key": "k"})
@@ -226,12 +229,12 @@ async def test_a_failed_request_keeps_its_error_and_loses_its_input(harness: Api
         assert "my secret" not in str(await history(client, expand="payloads"))
 
 
-async def test_files_that_stay_can_be_asked_for_again(harness: ApiHarness) -> None:
-    async with harness.client() as client, harness.runner(Painter(harness.artifacts)):
+async def test_a_failed_deletion_can_be_repeated(harness: ApiHarness) -> None:
+    async with harness.client() as client, harness.runner(OutputWriter(harness.artifacts)):
         address = await submitted(client)
         job_id = address.rpartition("/")[2]
         await client.get(address + "/status/stream")
-        # What is reached by a link is not deleted.
+        # Directories behind a symbolic link are not deleted.
         outputs = harness.artifacts.root / outputs_of(job_id)
         outputs.rename(kept := harness.artifacts.root / "kept")
         outputs.symlink_to(kept)
@@ -246,15 +249,15 @@ async def test_files_that_stay_can_be_asked_for_again(harness: ApiHarness) -> No
         assert (await client.get(address)).status_code == 404
 
 
-async def test_what_cannot_be_removed(harness: ApiHarness) -> None:
+async def test_payloads_that_cannot_be_deleted(harness: ApiHarness) -> None:
     async with harness.client() as client:
-        for unknown in (NOBODY, "x", "%00"):
+        for unknown in (UNKNOWN_ID, "x", "%00"):
             reply = await client.delete(payloads(unknown))
             assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
         job_id = await job(client)
         for _ in range(2):
             reply = await client.delete(payloads(job_id))
-            assert reply.status_code == 409 and "not over" in reply.json()["detail"]
+            assert reply.status_code == 409 and "not ended" in reply.json()["detail"]
             await harness.store.claim("runner", 60.0, 1)
         assert (await history(client, expand="payloads"))["items"][0]["json_input"] == INPUT
         await harness.store.request_cancel(job_id)
@@ -263,7 +266,7 @@ async def test_what_cannot_be_removed(harness: ApiHarness) -> None:
 
 @dataclass
 class Accounts:
-    """An application that wants keys."""
+    """An application that requires keys."""
 
     client: httpx.AsyncClient
     keys: KeyTable
@@ -282,9 +285,9 @@ async def accounts(store: SqlJobStore, artifacts: Artifacts) -> AsyncIterator[Ac
     await keys.close()
 
 
-async def test_accounts_see_their_own_and_administrators_remove(accounts: Accounts) -> None:
+async def test_accounts_see_their_own_requests_and_admin_keys_delete(accounts: Accounts) -> None:
     user = await accounts.keys.create("laptop")
-    admin = await accounts.keys.create("office", user.key.account, admin=True)
+    admin = await accounts.keys.create("server", user.key.account, admin=True)
     other = await accounts.keys.create("stranger", admin=True)
     job_id = (await accounts.ask(user, "POST", SUBMIT, json={})).json()["request_id"]
     query = {"endpoint_id": ENDPOINT_ID}
@@ -295,6 +298,6 @@ async def test_accounts_see_their_own_and_administrators_remove(accounts: Accoun
     assert (await accounts.client.delete(payloads(job_id))).status_code == 401
     refused = await accounts.ask(user, "DELETE", payloads(job_id))
     assert refused.status_code == 403 and "admin" in refused.json()["detail"]
-    assert (await accounts.ask(user, "DELETE", payloads(NOBODY))).status_code == 404
+    assert (await accounts.ask(user, "DELETE", payloads(UNKNOWN_ID))).status_code == 404
     assert (await accounts.ask(other, "DELETE", payloads(job_id))).status_code == 404
     assert (await accounts.ask(admin, "DELETE", payloads(job_id))).status_code == 200
