@@ -1,5 +1,5 @@
-"""The official JavaScript client, unmodified, led to this service by a request middleware, by a fetch of our own, and
-by the proxy route.
+"""The official JavaScript client, unmodified, pointed at this service by a request middleware, a custom `fetch`, or the
+proxy route.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_field(error: Facts, field: str, kind: str) -> None:
 
 
 def check_lines(lines: list[Facts]) -> None:
-    """A whole log, no line of it twice."""
+    """A complete log without repeated lines."""
     assert len(lines) >= 3
     assert len({(line["timestamp"], line["message"]) for line in lines}) == len(lines)
 
@@ -71,7 +71,7 @@ def test_uploads(drive, files_url: str) -> None:
 
 @pytest.mark.parametrize("how", ["polling", "streaming"])
 def test_subscribe(drive, how: str) -> None:
-    """Either way the client shows the whole log so far with each update."""
+    """Either way, each update has the whole log so far."""
     facts = drive(how)
     check_result(facts)
     assert facts["enqueued"] == facts["result"]["requestId"]
@@ -81,7 +81,7 @@ def test_subscribe(drive, how: str) -> None:
 
 @pytest.mark.parametrize("mode", EVERY_MODE)
 def test_stream_status(drive) -> None:
-    """Each event has the lines that are new."""
+    """Each event has only new lines."""
     facts = drive("stream_status")
     assert states(facts["updates"])[-2:] == ["IN_PROGRESS", "COMPLETED"]
     check_lines([line for update in facts["updates"] for line in update["logs"] or ()])

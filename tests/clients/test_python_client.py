@@ -1,4 +1,4 @@
-"""The official Python client, unmodified: only its hosts, its key and the authority that it trusts are set."""
+"""The official Python client, unmodified: only its hosts, key and trusted authority are set."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def drive(python: Program):
 
 
 def check_video(service: Service, video: Facts, content_type: str = "video/mp4") -> None:
-    """The fields are there, and what they name is served over https."""
+    """The fields are correct, and the file is served over https."""
     assert video["url"].startswith("https://127.0.0.1:")
     assert (video["num_frames"], video["content_type"]) == (SHORT.frames, content_type)
     assert len(service.client.get(video["url"]).raise_for_status().content) == video["file_size"]
 
 
 def check_updates(updates: list[Facts]) -> None:
-    """States only go forward, the log only grows, and it tells of the job from the start to its end."""
+    """States only advance, and the log only grows and is complete in the end."""
     order = ["Queued", "InProgress", "Completed"]
     states = [order.index(update["state"]) for update in updates]
     assert states == sorted(states)
@@ -85,7 +85,7 @@ def test_subscribe_with_logs(drive, service: Service) -> None:
 
 
 def test_uploads(drive, service: Service, files_url: str) -> None:
-    """With the two constants set that stand for where uploads go."""
+    """With the client's two upload constants set."""
     facts = drive("upload")
     for upload in facts["uploads"]:
         assert upload["url"].startswith(f"{files_url}/files/")
@@ -94,7 +94,7 @@ def test_uploads(drive, service: Service, files_url: str) -> None:
 
 
 def test_inline_result_with_mask(drive) -> None:
-    """Once: it is not kept."""
+    """The result is returned once: it is not kept."""
     facts = drive("inline")
     for key in ("video", "mask_video"):
         assert facts["result"][key]["url"].startswith("data:video/mp4;base64,")
@@ -136,7 +136,7 @@ def test_priorities_and_the_start_deadline(drive) -> None:
 
 
 def test_errors_of_the_input(drive) -> None:
-    """The same by both ways; a job of the queue fails, its submission does not."""
+    """The same in both ways; in the queue the job fails, not the submission."""
     facts = drive("invalid")
     for way in ("run", "queue"):
         check_field(facts[f"{way}_missing"], "video_url", "missing")

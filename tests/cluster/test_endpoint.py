@@ -33,7 +33,7 @@ def url(media_server: MediaServer, clips_dir: Path):
 
 
 def check_fields(video: dict, path: Path, media: Media) -> None:
-    """Every field of the reply is what the file says."""
+    """Every field of the reply matches the file."""
     assert video["file_size"] == path.stat().st_size
     assert (video["width"], video["height"]) == (media.width, media.height)
     assert video["num_frames"] == len(media.times)
@@ -61,7 +61,7 @@ def test_the_audio_goes_along(service: Service, tmp_path: Path, url) -> None:
 def test_the_matte_is_the_same_with_and_without_refinement(
     service: Service, tmp_path, url, refine: bool
 ) -> None:
-    """Refinement changes colours, never alpha; what is opaque in both is the source's own."""
+    """Refinement changes colours, never alpha."""
     reply = service.cut_out(url(BASE), refine_foreground=refine, video_output_type=OutputType.WEBM.value)
     media = read(service.download(reply, tmp_path))
     plain = service.cut_out(url(BASE), refine_foreground=False, video_output_type=OutputType.WEBM.value)
@@ -88,7 +88,7 @@ def test_film_rate_in_webm_is_exact_to_its_millisecond(service: Service, tmp_pat
 
 
 def test_odd_sizes(service: Service, tmp_path: Path, url) -> None:
-    """mp4 pads to even by repeating the edge and says so; webm keeps the size."""
+    """mp4 pads to even sizes by repeating the edge and reports the padded size; webm keeps the size."""
     reply = service.cut_out(url(ODD))
     media = read(service.download(reply, tmp_path))
     assert (media.width, media.height) == (132, 76)
