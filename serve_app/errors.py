@@ -1,35 +1,35 @@
-"""Every error that can leave the service, and the one table that maps it to the wire.
+"""The exception tree, and the one table that maps it to wire type and HTTP status.
 
     ServiceError
-    ├── SourceError                 the video given cannot be used       422, loc body.video_url
+    ├── SourceError                 the source video cannot be used      422, loc body.video_url
     │   ├── DownloadFailed          not fetchable, blocked address, bad data URI
-    │   ├── UnsupportedVideo        not decodable as video, empty, truncated, audio only
+    │   ├── UnsupportedVideo        not decodable, empty, truncated, audio only
     │   ├── FileTooLarge            over the size limit
     │   └── FrameTooLarge           over the frame size limit
-    ├── FeatureNotSupported         an illegal combination of inputs     422, loc body.<field>
-    ├── NothingProduced             no frame came out                    422
-    ├── BadRequest                  a header or query cannot be used     400
-    ├── KeyReused                   one idempotency key, two requests    422
-    ├── TooManyWaiting              no free place to wait                429
-    ├── JobCancelled                by the client                        499
+    ├── FeatureNotSupported         unsupported combination of inputs    422, loc body.<field>
+    ├── NothingProduced             the output has no frames             422
+    ├── BadRequest                  invalid header or query              400
+    ├── KeyReused                   idempotency key with another input   422
+    ├── TooManyWaiting              too many waiting requests            429
+    ├── JobCancelled                cancelled by the client              499
     ├── StageError                  a stage failed                       500
     │   ├── InferenceFailed
     │   ├── EncodingFailed
     │   ├── StorageFull
-    │   └── StorageUnavailable      the artifact store does not answer or refuses
+    │   └── StorageUnavailable      the artifact store is unreachable or refuses
     ├── CheckpointError             the weights cannot be used           500
-    │   ├── CheckpointMissing       hub or directory not reachable
-    │   └── CheckpointMismatch      keys or shapes differ from the network's
+    │   ├── CheckpointMissing       hub or directory unavailable
+    │   └── CheckpointMismatch      keys or shapes do not match the network
     ├── ReplicasLost                a chunk failed three times           503
     ├── CapacityTimeout             no replica within capacity_wait      503
-    ├── RunnerLost                  the runners of the job died          503
-    ├── StartTimeout                not started before its deadline      504
+    ├── RunnerLost                  the job's runners died               503
+    ├── StartTimeout                not started before the deadline      504
     └── WorkTimeout                 a stage call took too long           504
 
-    SetupError                      never on the wire: the service does not start
-    └── SchemaOutdated              the job table is not this version's
+    SetupError                      never on the wire: the service cannot start
+    └── SchemaOutdated              the job table has another schema version
 
-Messages say what to do. Errors cross process borders, so each one pickles with its context.
+Messages say what to do. Errors cross process boundaries, so each one pickles with its context.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ DOCS = "https://docs.fal.ai/errors/#"
 
 
 class ServiceError(Exception):
-    """Base of all our errors. `context` becomes `ctx` of a model error on the wire."""
+    """Base of all errors that reach a client.
+
+    field: the input field at fault; `loc` of a model error.
+    context: `ctx` of a model error.
+    """
 
     def __init__(self, message: str, field: str | None = None, context: dict[str, Any] | None = None) -> None:
         super().__init__(message, field, context)
@@ -54,7 +58,7 @@ class ServiceError(Exception):
 
 
 class SourceError(ServiceError):
-    """The video given cannot be used."""
+    """The source video cannot be used."""
 
     def __init__(
         self, message: str, field: str | None = "video_url", context: dict[str, Any] | None = None
@@ -93,7 +97,7 @@ class JobCancelled(ServiceError): ...
 
 
 class StageError(ServiceError):
-    """A stage failed in a way that trying again would not mend."""
+    """A stage failed, and a retry would not help."""
 
 
 class InferenceFailed(StageError): ...
@@ -134,7 +138,7 @@ class WorkTimeout(ServiceError): ...
 
 
 class SetupError(Exception):
-    """The service cannot start as it is set up; the message says what to do."""
+    """The configuration or the environment keeps the service from starting; the message says what to do."""
 
 
 class SchemaOutdated(SetupError): ...
@@ -142,7 +146,7 @@ class SchemaOutdated(SetupError): ...
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How a class of error looks on the wire: `model` errors have a `detail` list, `request` errors a text."""
+    """The wire form of an error class: `detail` is a list for `model` errors and a text for `request` errors."""
 
     status: int
     type: str
@@ -173,7 +177,7 @@ WIRE: dict[type[ServiceError], Wire] = {
 
 @dataclass(frozen=True, slots=True)
 class WireError:
-    """An HTTP reply for an error: what the ingress sends and the job table keeps."""
+    """The HTTP reply for an error, as the ingress sends it and the job table stores it."""
 
     status: int
     body: dict[str, Any]
@@ -181,11 +185,11 @@ class WireError:
 
 
 def to_wire(error: ServiceError) -> WireError:
-    """The reply for `error`: the nearest class in `WIRE` decides (fal protocol, section 8)."""
+    """Returns the reply for `error`, by its nearest class in `WIRE` (fal protocol, section 8)."""
     wire = next(WIRE[cls] for cls in type(error).__mro__ if cls in WIRE)
     retryable = "true" if wire.status >= 500 and wire.shape == "request" else "false"
     headers = {"X-Fal-Retryable": retryable, "X-Fal-Needs-Retry": "1" if retryable == "true" else "false"}
-    if isinstance(error, StartTimeout):  # the caller's own deadline: no client tries again
+    if isinstance(error, StartTimeout):  # the client's own deadline: clients must not retry
         headers = {
             "X-Fal-Retryable": "false",
             "X-Fal-Needs-Retry": "false",

@@ -1,4 +1,4 @@
-"""JSON that clients send: parsed, validated, and refused in one shape, by the API and by the file server alike."""
+"""Parsing and validation of JSON from clients, with one error shape for the API and the file server."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from serve_app.errors import DOCS, WireError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-LONGEST_URI = 1024  # characters of a data URI that are kept whole
-HEAD = 64  # characters that remain of a longer one
-LARGEST = 64 << 10  # bytes of JSON; readers load them with every look at the row
+MAX_URI_CHARS = 1024  # longer data URIs are shortened
+URI_PREFIX_CHARS = 64  # what remains of a shortened one
+MAX_STORED_BYTES = 64 << 10  # of JSON; it is loaded with every read of the row
 
-# The vendor's framework declares its enums as literals, and names the error so.
+# The vendor's framework declares enums as literals, so its error type is that of a literal.
 TYPE_NAMES = {"enum": "literal_error"}
 
 
 class InvalidInput(Exception):
-    """The body breaks the schema; `details` has one item for each field that does."""
+    """The body violates the schema; `details` has one item for each invalid field."""
 
     def __init__(self, details: list[dict[str, Any]]) -> None:
         super().__init__(details)
@@ -33,7 +33,7 @@ class InvalidInput(Exception):
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON in `body`, whatever the Content-Type says; `InvalidInput` otherwise."""
+    """Parses `body` as JSON, whatever its Content-Type. Raises `InvalidInput`."""
     try:
         return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -43,7 +43,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`, whatever the Content-Type says; `InvalidInput` otherwise."""
+    """Parses `body` as a JSON object, whatever its Content-Type. Raises `InvalidInput`."""
     data = parse_json(body)
     if not isinstance(data, dict):
         raise InvalidInput([_item("dict_type", "Input should be a valid dictionary", (), data)])
@@ -51,7 +51,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def validated(model: type[Model], data: Any) -> Model:
-    """The `model` in parsed JSON; `InvalidInput` otherwise."""
+    """Validates parsed JSON as `model`. Raises `InvalidInput`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -60,18 +60,20 @@ def validated(model: type[Model], data: Any) -> Model:
         raise InvalidInput(items) from error
 
 
-def keepable(value: Any) -> Any:
-    """JSON that the job table can hold: long data URIs cut, infinities (1e999 is valid JSON) null, U+0000 (which
-    Postgres takes and cannot read) replaced; None when it is still too large.
+def storable(value: Any) -> Any:
+    """Returns `value` as JSON that the job table can store, or None if it is larger than `MAX_STORED_BYTES`.
+
+    Long data URIs are shortened, infinities (1e999 is valid JSON) become null, and U+0000 (which Postgres accepts but
+    cannot read back) is replaced.
     """
     text = pydantic_core.to_json(_shortened(value), inf_nan_mode="null")
-    return pydantic_core.from_json(text) if len(text) <= LARGEST else None
+    return pydantic_core.from_json(text) if len(text) <= MAX_STORED_BYTES else None
 
 
 def _shortened(value: Any) -> Any:
     if isinstance(value, str):
-        if len(value) > LONGEST_URI and value[:5].lower() == "data:":
-            value = f"{value[:HEAD]}…({len(value.encode())} bytes)"
+        if len(value) > MAX_URI_CHARS and value[:5].lower() == "data:":
+            value = f"{value[:URI_PREFIX_CHARS]}…({len(value.encode())} bytes)"
         return value.replace("\0", "\ufffd")
     if isinstance(value, dict):
         return {_shortened(key): _shortened(item) for key, item in value.items()}
@@ -86,7 +88,7 @@ def _item(
         "type": kind,
         "loc": ["body", *map(str, field)],
         "msg": message,
-        "input": keepable(value),
+        "input": storable(value),
     }
     if context:
         item["ctx"] = context

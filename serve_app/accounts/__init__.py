@@ -1,1 +1,1 @@
-"""Who may use the service."""
+"""API keys and their verification."""

@@ -1,7 +1,7 @@
-"""API keys: `<id>:<secret>`. The id is public and names a row; of the secret only a hash is kept.
+"""API keys: `<id>:<secret>`. The id is public and names a row; only a hash of the secret is stored.
 
-SHA-256 and no slow hash: a secret is 32 random bytes, which nobody can guess however fast he tries; slowness protects
-only what people choose, and would cost each request.
+The hash is SHA-256 rather than a slow one: a secret is 32 random bytes, which cannot be guessed at any speed. A slow
+hash protects only passwords that people choose, and would slow down each request.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FIND = select(api_keys).where(api_keys.c.id == bindparam("id"))
 
 
 class UnknownAccount(SetupError):
-    """No key belongs to the account."""
+    """The account has no key."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is known of a key. Keys of one `account` see the same jobs; `admin` ones may do more than ask for work."""
+    """A stored key. Keys of one `account` see the same jobs; `admin` keys may also delete payloads."""
 
     id: str
     account: str
@@ -41,40 +41,40 @@ class ApiKey:
     created_at: float
     revoked_at: float | None = None
 
-    def opened_by(self, secret: str) -> bool:
-        """Whether `secret` is the key's; takes the same time for any wrong one."""
-        return hmac.compare_digest(self.secret_hash, hash_of(secret))
+    def matches(self, secret: str) -> bool:
+        """Whether `secret` belongs to this key, compared in constant time."""
+        return hmac.compare_digest(self.secret_hash, hash_secret(secret))
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key with its secret: the only moment at which it is seen."""
+    """A newly created key with its secret, which cannot be retrieved later."""
 
     key: ApiKey
     secret: str
 
     @property
     def text(self) -> str:
-        """What clients send."""
+        """The key as clients send it."""
         return f"{self.key.id}:{self.secret}"
 
 
 class KeyTable(DatabaseStore):
-    """The keys in the database of the jobs."""
+    """The API keys in the service's database."""
 
     @unbroken
     async def create(self, name: str, account: str | None = None, admin: bool = False) -> NewKey:
-        """A key of a new account, or a further one of `account`; `UnknownAccount` when that has none."""
+        """Creates a key of `account`, or of a new account. Raises `UnknownAccount` if `account` has no key yet."""
         secret = secrets.token_urlsafe(SECRET_BYTES)
         if account is not None and not await self._exists(account):
             raise UnknownAccount(
-                f"no key belongs to the account {account}: leave --account out to get a new one"
+                f"no key belongs to the account {account}: leave out --account to create a new one"
             )
         row = {
             "id": str(uuid.uuid4()),
             "account": account or str(uuid.uuid4()),
             "name": name,
-            "secret_hash": hash_of(secret),
+            "secret_hash": hash_secret(secret),
             "admin": admin,
             "created_at": now(),
         }
@@ -87,13 +87,13 @@ class KeyTable(DatabaseStore):
         return _to_key(rows[0]) if rows else None
 
     async def all(self) -> list[ApiKey]:
-        """Every key, revoked ones too, oldest first."""
+        """All keys, including revoked ones, oldest first."""
         rows = await self._database.read(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))
         return [_to_key(row) for row in rows]
 
     @unbroken
     async def revoke(self, key_id: str) -> bool:
-        """Whether the key was valid until now."""
+        """Revokes a key. Returns whether it was valid until now."""
         valid = (api_keys.c.id == key_id) & api_keys.c.revoked_at.is_(None)
         async with self._database.writing() as connection:
             done = await connection.execute(update(api_keys).where(valid).values(revoked_at=now()))
@@ -104,7 +104,7 @@ class KeyTable(DatabaseStore):
         return bool(await self._database.read(statement))
 
 
-def hash_of(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 

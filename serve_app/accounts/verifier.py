@@ -1,4 +1,4 @@
-"""Whether a key is valid, asked with every request: a waiting client polls ten times a second."""
+"""Key verification with a cache: every request is verified, and a waiting client polls ten times a second."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from serve_app.accounts.keys import ApiKey, hash_of
+from serve_app.accounts.keys import ApiKey, hash_secret
 
-REMEMBERED = 1024
-_ID = re.compile(r"[0-9a-f-]{36}")  # nothing else reaches the database
-NOBODY = ApiKey(
-    "", "", "", hash_of(""), False, 0.0, revoked_at=0.0
-)  # its secret is compared where there is no key
+MAX_CACHED = 1024
+_ID = re.compile(r"[0-9a-f-]{36}")  # other ids are not looked up
+# Stands in for an unknown key, so that its secret is compared too.
+UNKNOWN = ApiKey("", "", "", hash_secret(""), False, 0.0, revoked_at=0.0)
 
 
 class Keys(Protocol):
@@ -23,39 +22,39 @@ class Keys(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _CachedKey:
     key: ApiKey
     until: float
 
 
 class Verifier:
-    """Believes what the table said for `cache_s` seconds: so long a revoked key lives on.
+    """Verifies keys and caches them for `cache_s` seconds; a revoked key stays valid that long.
 
-    Only keys that exist are remembered, so a new key works at once and guesses push nothing out. The secret is
-    compared with each call, also where there is no such key: the time tells nothing about which of the two was wrong.
+    Only existing keys are cached, so a new key works at once and guesses evict nothing. The secret is compared on each
+    call, even for an unknown id, so the response time does not reveal whether id or secret was wrong.
     """
 
     def __init__(self, keys: Keys, cache_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
         self._cache_s = cache_s
         self._clock = clock
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._cache: OrderedDict[str, _CachedKey] = OrderedDict()
 
     async def verify(self, key_id: str, secret: str) -> ApiKey | None:
-        """The key, or None when the id or the secret is wrong or the key was revoked."""
-        key = await self._find(key_id) or NOBODY
-        opened = key.opened_by(secret)
-        return key if opened and key.revoked_at is None else None
+        """Returns the key, or None if the id or the secret is wrong or the key is revoked."""
+        key = await self._find(key_id) or UNKNOWN
+        matches = key.matches(secret)
+        return key if matches and key.revoked_at is None else None
 
     async def _find(self, key_id: str) -> ApiKey | None:
-        seen = self._seen.get(key_id)
-        if seen is not None and seen.until > self._clock():
-            return seen.key
-        asked = self._clock()
+        cached = self._cache.get(key_id)
+        if cached is not None and cached.until > self._clock():
+            return cached.key
+        looked_up_at = self._clock()
         key = await self._keys.find(key_id) if _ID.fullmatch(key_id) else None
         if key is not None:
-            self._seen[key_id] = _Seen(key, asked + self._cache_s)
-            self._seen.move_to_end(key_id)
-            if len(self._seen) > REMEMBERED:
-                self._seen.popitem(last=False)
+            self._cache[key_id] = _CachedKey(key, looked_up_at + self._cache_s)
+            self._cache.move_to_end(key_id)
+            if len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
         return key

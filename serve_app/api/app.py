@@ -1,4 +1,4 @@
-"""The HTTP application: routers, middleware and error shapes put together."""
+"""Assembles the HTTP application from routers, middleware and error handlers."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from serve_app.api.services import Services
 
 
 class Health(BaseModel):
-    """The service answers, and its job table too."""
+    """The service and its job table respond. `jobs` counts the jobs by state."""
 
     status: Literal["ok"]
     jobs: dict[str, int]
 
 
 def make_app(services: Services) -> FastAPI:
-    """The application over opened `services`. Each area of the API is a router built from them."""
+    """Returns the application over opened `services`."""
     app = FastAPI(
         title="Video background removal",
         version=__version__,
         description="A self-hosted `fal-ai/birefnet/v2/video`.",
-        # Clients do not follow redirects: a path with a slash too many is simply not there.
+        # Clients do not follow redirects: a path with an extra slash is not found.
         redirect_slashes=False,
         redoc_url=None,
     )
-    # The last one is the outermost: a refusal at the door has a request id too.
+    # The last one added is the outermost: replies of the authentication have a request id too.
     if services.verifier is not None:
         app.add_middleware(Authentication, verifier=services.verifier, signer=services.urls.links.signer)
     app.add_middleware(ClientProxy)
@@ -71,8 +71,8 @@ def _health(services: Services) -> APIRouter:
 
     @router.get(
         "/health",
-        summary="Whether requests can be taken",
-        responses={200: response(Health, "They can."), **error_replies()},
+        summary="Whether the service accepts requests",
+        responses={200: response(Health, "It accepts requests."), **error_replies()},
     )
     async def health() -> JSONResponse:
         counts = await services.store.counts()

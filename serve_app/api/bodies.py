@@ -1,4 +1,4 @@
-"""Request bodies: read up to a limit, and parsed in a thread when they are large."""
+"""Request bodies: read up to a limit, and parsed in a thread if they are large."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from serve_app.errors import FileTooLarge
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LARGE = 1 << 20  # bytes of a body that take a while to parse
+LARGE = 1 << 20  # bytes; parsing more would block the event loop
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body; `FileTooLarge` as soon as it is longer than `limit` bytes."""
+    """Reads the whole body. Raises `FileTooLarge` once it exceeds `limit` bytes."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
         if size > limit:
             raise FileTooLarge(
-                f"The request is larger than {limit} bytes. Give video_url as an http(s) URL.",
+                f"The request is larger than {limit} bytes. Pass video_url as an http(s) URL.",
                 context={"max_size": limit},
             )
         parts.append(part)
     return b"".join(parts)
 
 
-async def beside(body: bytes, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` makes of a body; of a large one in a thread, beside the requests of others."""
+async def parse_body(body: bytes, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs `work`, which parses `body`; in a thread if the body is large, so that other requests proceed."""
     if len(body) < LARGE:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)

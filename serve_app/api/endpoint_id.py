@@ -1,4 +1,4 @@
-"""The endpoint that a request names in its query: there is one here."""
+"""The query parameter `endpoint_id`; this service has one endpoint."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ PARAMETER = {
     "name": "endpoint_id",
     "in": "query",
     "required": True,
-    "description": "The endpoint that is asked about; there is one here.",
+    "description": "The endpoint; this service has one.",
     "schema": {"type": "string", "enum": [ENDPOINT_ID]},
 }
-UNKNOWN: dict[int | str, dict[str, Any]] = {404: response(RequestError, "There is no such endpoint.")}
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: response(RequestError, "Unknown endpoint.")}
 
 
 def unknown_endpoint(request: Request) -> JSONResponse | None:
-    """The reply to those who name none that is here (of many, one will do); `BadRequest` when none is named."""
+    """Returns the 404 reply unless one of the endpoints named is this service's.
+
+    Raises `BadRequest` if none is named.
+    """
     named = [name for names in request.query_params.getlist("endpoint_id") for name in names.split(",")]
     if not any(named):
         raise BadRequest(f"endpoint_id is missing: use endpoint_id={ENDPOINT_ID}.")
     if ENDPOINT_ID in named:
         return None
-    return JSONResponse(
-        {"detail": f"Endpoint {', '.join(named)[:200]} not found. There is {ENDPOINT_ID} here."}, 404
-    )
+    return JSONResponse({"detail": f"Endpoint {', '.join(named)[:200]} not found. Use {ENDPOINT_ID}."}, 404)

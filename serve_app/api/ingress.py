@@ -1,7 +1,7 @@
-"""The Serve deployment of the API. It holds a connection to the job table, and no state.
+"""The Serve deployment of the API. It holds a connection to the job table and no state.
 
-The application is built in the replica, after the constructor (`serve.ingress()` without an app), so nothing
-of it is pickled, and its routers get the opened services by plain arguments.
+The application is built in the replica, after the constructor (`serve.ingress()` without an app), so it is never
+pickled, and its routers get the opened services as plain arguments.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from serve_app.webhooks.signing_keys import KeyFile
 if TYPE_CHECKING:
     from serve_app.settings import Settings
 
-SWITCH_S = 0.0005
+SWITCH_INTERVAL_S = 0.0005
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 
 class HandleNotifier:
-    """`RunnerNotifier` over a handle of the runner's deployment: fire and forget."""
+    """`RunnerNotifier` over the runner's deployment handle; it awaits no response."""
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
@@ -47,29 +47,29 @@ class HandleNotifier:
         try:
             getattr(self._runner, method).remote(*arguments)
         except Exception:
-            # The runner finds out by itself: it looks at the table a few times a second.
-            logger.warning("the runner could not be told to %s", method, exc_info=True)
+            # A lost hint only costs time: the runner polls the table a few times a second.
+            logger.warning("could not notify the runner: %s", method, exc_info=True)
 
 
-# Waiting requests are cheap and must not hold back others: the cap on them is `IngressSettings.max_waiting`.
+# Waiting requests are cheap and must not delay others; `IngressSettings.max_waiting` limits them.
 @serve.deployment(max_ongoing_requests=10_000, ray_actor_options={"num_cpus": 0.1})
 @serve.ingress()
 class Ingress:
-    """Answers HTTP from the job table."""
+    """Serves the HTTP API from the job table."""
 
-    # Serve awaits an async constructor; Python's typing does not know of such a thing.
+    # Serve awaits an async constructor, which Python's typing does not allow.
     async def __init__(  # type: ignore[misc]
         self, settings: Settings, runner_handle: Any, files_handle: Any
     ) -> None:
-        """`files_handle` is not called: it makes the file server a part of the application."""
-        from serve_app.accounts.keys import KeyTable  # the database: in ingress and runner alone
+        """`files_handle` is never called: binding it makes the file server part of the application."""
+        from serve_app.accounts.keys import KeyTable  # imports the database: only in ingress and runner
         from serve_app.accounts.verifier import Verifier
         from serve_app.jobs.sql.store import SqlJobStore
 
         self._behind_proxy = settings.files.upstream is not None
-        # Replies are made in one thread and leave by another. Python lets a busy one go on for 5 ms before the other
-        # has its turn, longer than a status call takes (2.3 ms instead of 3.8 with Postgres at full load, measured).
-        sys.setswitchinterval(SWITCH_S)
+        # Replies are built in one thread and sent by another. By default Python switches away from a busy thread after
+        # 5 ms, longer than a status call takes (with this: 2.3 ms instead of 3.8, Postgres at full load, measured).
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._store = SqlJobStore(settings.database_url)
         await self._store.open()
         self._keys = KeyTable(settings.database_url)

@@ -1,4 +1,7 @@
-"""OpenAPI for what the handlers read and write themselves: bodies, headers, replies (FastAPI would negotiate)."""
+"""OpenAPI for the bodies, headers and replies that handlers read and write themselves.
+
+FastAPI would negotiate content types, which the contract ignores.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +26,24 @@ LOGS = {
     "name": "logs",
     "in": "query",
     "required": False,
-    "description": "`true` or `1` asks for the log.",
+    "description": "`true` or `1` includes the log.",
     "schema": {"type": "string", "enum": ["true", "false", "1", "0"]},
 }
 
 ERRORS: dict[int, tuple[Any, str]] = {
-    400: (RequestError, "A header, the query or the moment is wrong."),
-    404: (NotFound, "Unknown, or no longer kept."),
+    400: (RequestError, "Invalid header or query, or the request is not finished yet."),
+    404: (NotFound, "Unknown or expired."),
     422: (ModelError | RequestError, "The input cannot be used."),
     429: (RequestError, "Too many requests are waiting."),
     499: (RequestError, "The request was cancelled."),
-    500: (ModelError | RequestError, "The work failed."),
+    500: (ModelError | RequestError, "Processing failed."),
     503: (RequestError, "No capacity."),
-    504: (ModelError | RequestError, "Not started in time, or too slow."),
+    504: (ModelError | RequestError, "Not started or not finished in time."),
 }
 
 
 def error_replies(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that can fail with `statuses`, or with 500 by a bug."""
+    """`responses` of a route that can fail with `statuses`; any route can fail with 500."""
     return {status: response(*ERRORS[status]) for status in (*statuses, 500)}
 
 
@@ -55,7 +58,7 @@ def body_of(model: type[BaseModel], *parameters: dict[str, Any]) -> dict[str, An
 
 
 def events_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of one server-sent event that carries `model`."""
+    """The schema of a server-sent event whose data is `model`."""
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": reference(model)}
     return {"type": "object", "properties": {"data": data}, "required": ["data"]}
 
@@ -65,7 +68,7 @@ def reference(model: type[BaseModel]) -> dict[str, str]:
 
 
 def describe_bodies(app: FastAPI, *models: type[BaseModel]) -> None:
-    """Add the schemas of `models`, and of what they refer to, to the document of `app`."""
+    """Adds the schemas of `models`, and of all models that these refer to, to the document of `app`."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -75,4 +78,4 @@ def describe_bodies(app: FastAPI, *models: type[BaseModel]) -> None:
         components.update(bodies.get("$defs", {}))
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it

@@ -1,4 +1,4 @@
-"""The queue's replies as OpenAPI tells them. Handlers write them as plain dictionaries: status calls must be cheap."""
+"""The queue's replies, for OpenAPI. Handlers build them as plain dictionaries, to keep status calls cheap."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ class Metrics(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """How far a running job is: an extension of this service, which the vendor's clients ignore."""
+    """Progress of a running job: an extension of this service, which the vendor's clients ignore."""
 
     stage: str = Field(description="fetching, indexing, segmenting, joining or finishing.")
     frames_done: int = Field(ge=0)
     frames_total: int = Field(ge=0, description="0 until the video is indexed.")
-    frames_per_second: float | None = Field(description="Measured; null until a chunk is finished.")
+    frames_per_second: float | None = Field(description="Measured rate; null until a chunk is finished.")
     seconds_left: float | None = Field(
-        description="Until the last frame is finished; null until it is known."
+        description="Estimated time until the last frame is finished; null if unknown."
     )
 
 
-class Addressed(BaseModel):
-    """What each reply about a job names."""
+class JobReply(BaseModel):
+    """Fields common to all replies about a job."""
 
     request_id: str
     response_url: str
     status_url: str
     cancel_url: str
-    logs: list[LogLine] | None = Field(description="Null unless asked for.")
+    logs: list[LogLine] | None = Field(description="Null unless requested.")
     metrics: Metrics
 
 
-class QueueReceipt(Addressed):
-    """The job was taken."""
+class QueueReceipt(JobReply):
+    """The job was accepted."""
 
     status: Literal["IN_QUEUE"]
-    queue_position: int = Field(ge=0, description="How many jobs go first.")
+    queue_position: int = Field(ge=0, description="Number of jobs ahead.")
     gateway_request_id: str
 
 
-class QueueStatus(Addressed):
-    """Where a job stands. A failed or cancelled one is COMPLETED with an error."""
+class QueueStatus(JobReply):
+    """The status of a job. A failed or cancelled one is COMPLETED with an error."""
 
     model_config = ConfigDict(title="QueueStatus")
 
     status: Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
-    queue_position: int | None = Field(None, ge=0, description="How many jobs go first; only in the queue.")
-    progress: JobProgress | None = Field(None, description="Only while the job runs; an extension.")
-    error: str | None = Field(None, description="What went wrong.")
+    queue_position: int | None = Field(None, ge=0, description="Number of jobs ahead; only while IN_QUEUE.")
+    progress: JobProgress | None = Field(None, description="Only while IN_PROGRESS; an extension.")
+    error: str | None = Field(None, description="The error message.")
     error_type: str | None = None
 
 
@@ -72,12 +72,12 @@ class CancelAccepted(BaseModel):
 
 
 class CancelTooLate(BaseModel):
-    """The job was over before."""
+    """The job had already ended."""
 
     status: Literal["ALREADY_COMPLETED"]
 
 
 class NotFound(BaseModel):
-    """No such request, or its result is no longer kept."""
+    """The request does not exist, or its result has expired."""
 
     status: Literal["NOT_FOUND"]

@@ -1,7 +1,7 @@
-"""From anything that goes wrong to the two error bodies of the wire.
+"""Error replies in the two shapes of the wire.
 
-`serve_app.errors` knows our own errors. Here are those that HTTP adds: bodies that are no JSON or break the
-schema, paths and methods that do not exist, and bugs.
+`serve_app.errors` maps the service's own errors. This module adds those of HTTP: invalid bodies, unknown paths and
+methods, and bugs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 
 
 class ModelErrorItem(BaseModel):
-    """What is wrong with one field."""
+    """An error in one field."""
 
     loc: list[str] = Field(examples=[["body", "video_url"]])
     msg: str
@@ -33,31 +33,31 @@ class ModelErrorItem(BaseModel):
 
 
 class ModelError(BaseModel):
-    """The input, or the model's work on it, failed."""
+    """The input is invalid, or the model failed on it."""
 
     detail: list[ModelErrorItem]
 
 
 class RequestError(BaseModel):
-    """The request failed outside of the model."""
+    """The request failed outside the model."""
 
     detail: str
     error_type: str | None = None
 
 
 def reply(error: WireError) -> JSONResponse:
-    """The HTTP reply of an error as the job table keeps it."""
+    """The HTTP reply for an error, as stored in the job table."""
     return JSONResponse(error.body, error.status, error.headers)
 
 
 def unexpected(error: Exception) -> JSONResponse:
-    """The reply to a bug: the log has the story, the client gets none of it."""
+    """Logs a bug and returns a reply without its details."""
     logger.error("unexpected error", exc_info=error)
     return reply(to_wire(ServiceError("Internal server error. The service's log has the details.")))
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make every error that leaves a handler of `app` one of the wire's shapes."""
+    """Makes every error raised by a handler of `app` a reply in one of the wire's shapes."""
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, InvalidInput)

@@ -1,4 +1,4 @@
-"""The reply for a job that is over, the same for whoever waited for it and for whoever asks later."""
+"""The result reply of a job, the same for synchronous requests and for the queue."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 
 
 async def answer(services: Services, job: Job, request: Request) -> Response:
-    """The output or the error of `job`; 404 when its result is no longer kept."""
+    """Returns the output or the error of a finished job, or 404 if its result has expired."""
     if job.error is not None:
         return reply(job.error)
     if job.result is None:
-        return gone()
+        return not_found()
     result = JobResult.from_json(job.result)
     if result.inline:
         return await _answer_inline(services, job, result)
@@ -32,29 +32,31 @@ async def answer(services: Services, job: Job, request: Request) -> Response:
     def output() -> Json:
         return output_of(result, lambda file: services.urls.of(file.name, request))
 
-    # A bucket's credentials may have to be fetched before a URL can be signed.
+    # Signing a bucket's URL may first have to fetch credentials.
     return JSONResponse(output() if services.artifacts.is_local else await asyncio.to_thread(output))
 
 
-def gone() -> Response:
-    """There is no such job, or its result is no longer kept."""
+def not_found() -> Response:
+    """The job does not exist, or its result has expired."""
     return JSONResponse(NOT_FOUND, 404)
 
 
 async def _answer_inline(services: Services, job: Job, result: JobResult) -> Response:
-    """The files themselves, as data URIs, for the first who asks; afterwards neither they nor the result are kept."""
+    """Returns the files as data URIs to the first request, then deletes them and the result."""
     if job.result_taken:
-        return gone()
+        return not_found()
     artifacts = services.artifacts
-    try:  # read before the result is taken: what fails here may be asked for again
+    try:  # before the result is taken, so that a failed read can be retried
         output = await asyncio.to_thread(output_of, result, lambda file: data_uri(artifacts, file))
-    except FileNotFoundError:  # their time was over, or somebody else was faster
-        return gone()
+    except FileNotFoundError:  # expired, or taken by a concurrent request
+        return not_found()
     if not await services.store.take_result(job.id):
-        return gone()
+        return not_found()
     try:
         await asyncio.to_thread(artifacts.delete_prefix, outputs_of(job.id))
         await services.store.forget_result(job.id)
     except Exception:
-        logger.warning("the files of job %s stay until they expire", job.id, exc_info=True)
+        logger.warning(
+            "could not delete the files of job %s; they remain until they expire", job.id, exc_info=True
+        )
     return JSONResponse(output)

@@ -1,4 +1,4 @@
-"""The JSON contract of the endpoint: nine inputs, the output, and how both map to what the jobs know."""
+"""The JSON contract of the endpoint: nine inputs and the output, and the mapping of the inputs to a job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Resolution(StrEnum):
 
 
 class VideoInput(BaseModel):
-    """A video whose background is to be removed."""
+    """A request to remove the background of a video."""
 
     model_config = ConfigDict(title="BirefnetV2VideoInput", extra="ignore")
 
@@ -36,18 +36,18 @@ class VideoInput(BaseModel):
         Variant.LIGHT,
         description="Which network cuts out the subject. 'General Use (Light)' suits most videos; "
         "'General Use (Light 2K)' is for 2K images; 'General Use (Heavy)' is the lite network; 'Matting' and "
-        "'Portrait' give soft edges, such as hair; 'General Use (Dynamic)' copes with any resolution.",
+        "'Portrait' give soft edges, such as hair; 'General Use (Dynamic)' handles any resolution.",
     )
     operating_resolution: Resolution = Field(
         Resolution.R1024,
-        description="The size at which the network sees each frame: larger is finer and slower. "
+        description="The size at which the network processes each frame: larger is finer and slower. "
         "2304x2304 works only with 'General Use (Dynamic)'.",
     )
     output_mask: bool = Field(False, description="Whether to return the mask as a second video.")
     refine_foreground: bool = Field(
         True, description="Whether to estimate the subject's own colours where it mixes with the background."
     )
-    sync_mode: bool = Field(False, description="Whether to return the media as data URIs inside the reply.")
+    sync_mode: bool = Field(False, description="Whether to return the media as data URIs in the reply.")
     video_output_type: OutputType = Field(
         OutputType.MP4,
         description="Container and codec of the output. WebM and MOV keep transparency; MP4 shows the subject "
@@ -59,7 +59,7 @@ class VideoInput(BaseModel):
     )
 
     def to_request(self) -> JobRequest:
-        """The input as the job table keeps it."""
+        """Converts the input to the form that the job table stores."""
         return JobRequest(
             video_url=self.video_url,
             variant=self.model,
@@ -74,14 +74,14 @@ class VideoInput(BaseModel):
 
 
 class VideoFile(BaseModel):
-    """A finished video and what is in it."""
+    """A finished video file and its properties."""
 
     model_config = ConfigDict(title="VideoFile")
 
-    url: str = Field(description="Where the file can be downloaded.")
-    content_type: str | None = Field(None, description="Its media type.", examples=["video/webm"])
-    file_name: str | None = Field(None, description="A name for the file when saved.")
-    file_size: int | None = Field(None, description="Its size in bytes.")
+    url: str = Field(description="Download URL.")
+    content_type: str | None = Field(None, description="Media type.", examples=["video/webm"])
+    file_name: str | None = Field(None, description="File name for saving.")
+    file_size: int | None = Field(None, description="File size in bytes.")
     width: int | None = Field(None, description="Width in pixels.")
     height: int | None = Field(None, description="Height in pixels.")
     fps: float | None = Field(None, description="Frames per second.")
@@ -90,7 +90,7 @@ class VideoFile(BaseModel):
 
 
 class VideoOutput(BaseModel):
-    """The reply. `mask_video` is there when the mask was asked for, and left out otherwise."""
+    """The output of a request. `mask_video` is present only if the mask was requested."""
 
     model_config = ConfigDict(title="BirefnetV2VideoOutput")
 
@@ -99,7 +99,7 @@ class VideoOutput(BaseModel):
 
 
 def check_supported(video: VideoInput) -> None:
-    """Raise `FeatureNotSupported` for fields that are valid each and do not go together."""
+    """Raises `FeatureNotSupported` for a combination of valid values that is not supported."""
     if video.operating_resolution is Resolution.R2304 and video.model is not Variant.DYNAMIC:
         raise FeatureNotSupported(
             f"operating_resolution '2304x2304' works only with model '{Variant.DYNAMIC}'. "

@@ -1,4 +1,4 @@
-"""What the API works with, handed to every router: nothing in `serve_app.api` lives at module level."""
+"""The services that every router is built from; `serve_app.api` has no module-level state."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class RunnerNotifier(Protocol):
-    """RecordingNotifier that save a runner's next look at the table. They may be lost, and must not raise or block."""
+    """Hints that make a runner poll the job table early. They may be lost, and must neither raise nor block."""
 
     def wake(self) -> None:
-        """There is a new job."""
+        """Signals a new job."""
 
     def cancel(self, job_id: str) -> None:
-        """This job was cancelled."""
+        """Signals that a job was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The opened job table, the artifact store, how the runner is notified, where files are, and the limits.
+    """The opened services and the limits of the API.
 
-    webhook_keys: those that webhooks are signed with.
-    verifier: knows the API keys; None where none are needed.
-    public_url: the API as clients see it, when it is not the host that they ask.
+    public_url: base URL of the API for clients, if it is not the host that they address.
+    verifier: verifies API keys; None if keys are not required.
+    webhook_keys: the signing keys of webhooks.
     """
 
     store: JobRequests

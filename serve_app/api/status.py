@@ -1,4 +1,4 @@
-"""A job as the queue's clients see it, and the one gate through which they reach it."""
+"""Status objects of the queue, and the lookup of a job for the requesting account."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from serve_app.jobs.store import JobRequests
 
 NOT_FOUND = {"status": "NOT_FOUND"}
 
-# Clients know three words; how a job ended is told beside the last one.
-WORDS = {JobState.QUEUED: "IN_QUEUE", JobState.RUNNING: "IN_PROGRESS"}
+# The wire has three states; failed and cancelled jobs are COMPLETED with an error.
+WIRE_STATES = {JobState.QUEUED: "IN_QUEUE", JobState.RUNNING: "IN_PROGRESS"}
 _ID = re.compile(r"[0-9a-f-]{36}")
 
 
 async def find(store: JobRequests, request: Request) -> Job | None:
-    """The job that the path names, if it is one of the asking account; the reply then carries its id."""
+    """Returns the job that the path names if it belongs to the requesting account, and makes its id the request id."""
     job_id = request.path_params["request_id"]
     job = await store.get(job_id) if _ID.fullmatch(job_id) else None
     if job is None or job.account != account_of(request):
@@ -34,8 +34,8 @@ async def find(store: JobRequests, request: Request) -> Job | None:
     return job
 
 
-class Addresses:
-    """Where clients ask about their jobs, written as the client of one request would reach it."""
+class JobUrls:
+    """URLs of jobs, as the client of one request reaches them."""
 
     def __init__(self, request: Request, public_url: str | None) -> None:
         self._base = base_url(request, QUEUE, public_url) + APP
@@ -45,25 +45,25 @@ class Addresses:
         return {"response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
 
 
-def receipt(job: Job, addresses: Addresses, position: int) -> Json:
-    """The reply to a submit: it always says that the job waits, and nothing of what came of it."""
+def receipt(job: Job, urls: JobUrls, position: int) -> Json:
+    """The reply to a submit. It always says IN_QUEUE, even for a job that is already further on."""
     return {
         "status": "IN_QUEUE",
         "queue_position": position,
         "request_id": job.id,
         "gateway_request_id": job.id,
-        **addresses.of(job.id),
+        **urls.of(job.id),
         "logs": None,
         "metrics": {},
     }
 
 
-def describe(job: Job, addresses: Addresses, position: int | None, lines: Sequence[Event] | None) -> Json:
-    """The status object. `position` is for queued jobs; `lines` is None when no logs were asked for."""
-    status: Json = {"status": WORDS.get(job.state, "COMPLETED")}
+def describe(job: Job, urls: JobUrls, position: int | None, lines: Sequence[Event] | None) -> Json:
+    """The status object. `position` is None unless the job is queued; `lines` is None unless logs were requested."""
+    status: Json = {"status": WIRE_STATES.get(job.state, "COMPLETED")}
     if position is not None:
         status["queue_position"] = position
-    status |= {"request_id": job.id, **addresses.of(job.id)}
+    status |= {"request_id": job.id, **urls.of(job.id)}
     status["logs"] = None if lines is None else [_line(line) for line in lines]
     status["metrics"] = _metrics(job)
     if job.state is JobState.RUNNING and job.progress.stage:
@@ -93,7 +93,7 @@ def _metrics(job: Job) -> dict[str, float]:
 
 
 def _summary(error: WireError) -> tuple[str, str]:
-    """Short text and type of an error."""
+    """Message and type of an error."""
     detail: Any = error.body["detail"]
     if isinstance(detail, str):
         return detail, error.body.get("error_type") or error.body["type"]

@@ -1,4 +1,4 @@
-"""What the headers and the query of a run or submit say, and the job that it becomes."""
+"""Headers and query of a run or submit, and the job that it becomes."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from serve_app.errors import BadRequest, KeyReused, TooManyWaiting, WireError
 from serve_app.files.upload_names import lifetime_in
 from serve_app.jobs.model import Job, Json, NewJob, Priority
 from serve_app.jobs.store import JobRequests
-from serve_app.parsing import keepable
+from serve_app.parsing import storable
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
-SHORTEST_TIMEOUT_S = 0.1
-LONGEST_KEY = 255
-LONGEST_URL = 2048
-UNSAID = -1.0  # no lifetime that anybody could ask for
+MIN_TIMEOUT_S = 0.1
+MAX_KEY_CHARS = 255
+MAX_URL_CHARS = 2048
+UNSPECIFIED = -1.0  # never a valid lifetime
 TRUE = ("1", "true", "yes")
 
 
 def account_of(request: Request) -> str | None:
-    """Who asks; None where nobody has to say."""
+    """The account of the API key, or None if keys are not required."""
     account: str | None = request.scope["state"].get("account")
     return account
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """How a job is to be treated; what it is to do is in the body.
+    """The options of a job; its input is in the body.
 
-    keep: False when no JSON of it is to be kept (`X-Fal-Store-IO: 0`).
-    most_waiting: refuse the job when more than so many wait (`fal_max_queue_length`).
+    keep: False if its JSON must not be kept (`X-Fal-Store-IO: 0`).
+    max_queue_length: refuse the job if more jobs are waiting (`fal_max_queue_length`).
     """
 
     account: str | None = None
@@ -50,15 +50,15 @@ class Submission:
     retry: bool = True
     lifetime_s: float | None = None
     key: str | None = None
-    most_waiting: int | None = None
+    max_queue_length: int | None = None
     webhook: str | None = None
     files_url: str | None = None
 
     @classmethod
     def of(cls, request: Request, files_url: str) -> Self:
-        """Raises `BadRequest` for what cannot be meant; what the vendor ignores is ignored.
+        """Reads headers and query. Raises `BadRequest` for invalid values, but ignores those that the vendor ignores.
 
-        `files_url`: the file server as this client sees it, kept for a webhook, which comes without being asked.
+        files_url: the file server as this client reaches it, kept for the URLs in a webhook.
         """
         headers, query = request.headers, request.query_params
         low = headers.get("x-fal-queue-priority", "").strip().lower() == "low"
@@ -70,37 +70,37 @@ class Submission:
             retry=headers.get("x-fal-no-retry", "").strip().lower() not in TRUE,
             lifetime_s=_lifetime(headers),
             key=_key(headers.get("idempotency-key")),
-            most_waiting=_most_waiting(query.get("fal_max_queue_length")),
+            max_queue_length=_max_queue_length(query.get("fal_max_queue_length")),
             webhook=_webhook(query.get("fal_webhook")),
             files_url=files_url,
         )
 
     def job(self, job_id: str, sent: Json, video: VideoInput) -> NewJob:
-        """A job for a valid input; `sent` is the object that the client has sent."""
+        """Returns a job for a valid input. `sent` is the client's JSON object."""
         request = video.to_request().as_json()
         return self._new(job_id, request, None if video.sync_mode else sent, request)
 
     def refused(self, job_id: str, sent: Json | None, body: bytes, error: WireError) -> NewJob:
-        """A job that is over before it starts: its result is why `body` is no valid input."""
-        unkept = sent is None or sent.get("sync_mode") is True
-        return self._new(job_id, {}, None if unkept else sent, body if sent is None else sent, error)
+        """Returns a job that has already failed with `error`, because `body` is invalid."""
+        discard = sent is None or sent.get("sync_mode") is True
+        return self._new(job_id, {}, None if discard else sent, body if sent is None else sent, error)
 
     def _new(
         self,
         job_id: str,
         request: Json,
         sent: Json | None,
-        meant: Json | bytes,
+        content: Json | bytes,
         error: WireError | None = None,
     ) -> NewJob:
         return NewJob(
             id=job_id,
             input=request,
-            payload=keepable(sent) if self.keep and sent is not None else None,
+            payload=storable(sent) if self.keep and sent is not None else None,
             priority=self.priority,
             account=self.account,
             idempotency_key=self.key,
-            fingerprint=_fingerprint(meant) if self.key else None,
+            fingerprint=_fingerprint(content) if self.key else None,
             start_timeout_s=self.start_timeout_s,
             retry=self.retry,
             keep_result=self.keep,
@@ -110,28 +110,31 @@ class Submission:
             error=error,
         )
 
-    async def known(self, store: JobRequests) -> Job | None:
-        """The job that the key of this submission stands for already."""
+    async def existing(self, store: JobRequests) -> Job | None:
+        """Returns the existing job with the idempotency key of this submission, if any."""
         return await store.keyed(self.account, self.key) if self.key else None
 
     async def admit(self, store: JobRequests) -> None:
-        """Raise `TooManyWaiting` when the client does not want to queue behind so many; what is known already does not
-        queue anew.
+        """Raises `TooManyWaiting` if the queue is longer than the client accepts.
+
+        A request whose idempotency key has a job already passes: it is not queued again.
         """
-        if self.most_waiting is None or await self.known(store) is not None:
+        if self.max_queue_length is None or await self.existing(store) is not None:
             return
-        if (waiting := await store.waiting()) > self.most_waiting:
+        if (waiting := await store.waiting()) > self.max_queue_length:
             raise TooManyWaiting(
-                f"{waiting} requests are waiting, more than fal_max_queue_length={self.most_waiting}. "
+                f"{waiting} requests are waiting, more than fal_max_queue_length={self.max_queue_length}. "
                 "Try again later."
             )
 
 
-async def enter(store: JobRequests, new: NewJob) -> Job:
-    """Insert a job, or find the one that the same key stands for; `KeyReused` when that one does something else."""
+async def insert_or_find(store: JobRequests, new: NewJob) -> Job:
+    """Inserts a job, or returns the one with the same idempotency key. Raises `KeyReused` if its input differs."""
     job = await store.insert(new)
     if job.id != new.id and job.fingerprint != new.fingerprint:
-        raise KeyReused("This Idempotency-Key was used with another input. Use a new key for a new request.")
+        raise KeyReused(
+            "This Idempotency-Key was used with a different input. Use a new key for a new request."
+        )
     return job
 
 
@@ -142,18 +145,18 @@ def _timeout(text: str | None) -> float | None:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > SHORTEST_TIMEOUT_S):
-        raise BadRequest(f"X-Fal-Request-Timeout must be a number of seconds above {SHORTEST_TIMEOUT_S:g}.")
+    if not (math.isfinite(seconds) and seconds > MIN_TIMEOUT_S):
+        raise BadRequest(f"X-Fal-Request-Timeout must be a number of seconds above {MIN_TIMEOUT_S:g}.")
     return seconds
 
 
 def _key(text: str | None) -> str | None:
-    if text and len(text) > LONGEST_KEY:
-        raise BadRequest(f"Idempotency-Key must have at most {LONGEST_KEY} characters.")
+    if text and len(text) > MAX_KEY_CHARS:
+        raise BadRequest(f"Idempotency-Key must have at most {MAX_KEY_CHARS} characters.")
     return text or None
 
 
-def _most_waiting(text: str | None) -> int | None:
+def _max_queue_length(text: str | None) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 10):
@@ -169,24 +172,24 @@ def _webhook(url: str | None) -> str | None:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or len(url) > LONGEST_URL or not url.isprintable() or " " in url:
-        raise BadRequest(f"fal_webhook must be an http or https URL of at most {LONGEST_URL} characters.")
+    if not usable or len(url) > MAX_URL_CHARS or not url.isprintable() or " " in url:
+        raise BadRequest(f"fal_webhook must be an http or https URL of at most {MAX_URL_CHARS} characters.")
     return url
 
 
 def _lifetime(headers: Mapping[str, str]) -> float | None:
-    """Seconds that files live; infinity when the client wants them kept, None when it does not say."""
-    asked = lifetime_in(headers, UNSAID)
-    if asked == UNSAID:
+    """Lifetime of the files in seconds; infinity if they are to be kept, None if not specified."""
+    lifetime = lifetime_in(headers, UNSPECIFIED)
+    if lifetime == UNSPECIFIED:
         return None
-    return math.inf if asked is None else asked
+    return math.inf if lifetime is None else lifetime
 
 
-def _fingerprint(meant: Json | bytes) -> str:
-    """The digest of an input, the same for the same JSON in another order or layout."""
-    if not isinstance(meant, bytes):
-        meant = json.dumps(meant, sort_keys=True, separators=(",", ":")).encode()
-    return hashlib.sha256(meant).hexdigest()
+def _fingerprint(content: Json | bytes) -> str:
+    """SHA-256 of an input; JSON objects that differ only in order or whitespace have the same one."""
+    if not isinstance(content, bytes):
+        content = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -200,33 +203,35 @@ def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any
 PARAMETERS = [
     _header(
         "X-Fal-Request-Timeout",
-        "Seconds within which the work must have started.",
-        {"type": "number", "exclusiveMinimum": SHORTEST_TIMEOUT_S},
+        "Seconds within which processing must start.",
+        {"type": "number", "exclusiveMinimum": MIN_TIMEOUT_S},
     ),
     _header(
-        "X-Fal-Queue-Priority", "`low` goes behind all others.", {"type": "string", "enum": ["normal", "low"]}
+        "X-Fal-Queue-Priority",
+        "`low` queues behind all others.",
+        {"type": "string", "enum": ["normal", "low"]},
     ),
     _header(
-        "X-Fal-Runner-Hint",
-        "Accepted, and changes nothing: every runner serves every request equally well.",
-        {"type": "string"},
+        "X-Fal-Runner-Hint", "Accepted without effect: all runners serve all requests.", {"type": "string"}
     ),
-    _header("X-Fal-Store-IO", "`0` keeps no JSON of the request.", {"type": "string"}),
-    _header("X-Fal-No-Retry", "`1`: do not try again when a worker is lost.", {"type": "string"}),
+    _header("X-Fal-Store-IO", "`0`: do not keep the request's JSON.", {"type": "string"}),
+    _header("X-Fal-No-Retry", "`1`: do not retry after the loss of a worker.", {"type": "string"}),
     _header(
         "X-Fal-Object-Lifecycle-Preference",
-        'How long the files live, as JSON: {"expiration_duration_seconds": 3600}; null keeps them.',
+        'Lifetime of the files, as JSON: {"expiration_duration_seconds": 3600}; null keeps them.',
         {"type": "string"},
     ),
     _header(
         "Idempotency-Key",
-        "Requests with the same key are one request: the later ones get the job of the first.",
-        {"type": "string", "maxLength": LONGEST_KEY},
+        "Requests with the same key share one job, that of the first.",
+        {"type": "string", "maxLength": MAX_KEY_CHARS},
     ),
-    _query("fal_max_queue_length", "Refuse when more requests wait.", {"type": "integer", "minimum": 0}),
+    _query(
+        "fal_max_queue_length", "Refuse the request if more are waiting.", {"type": "integer", "minimum": 0}
+    ),
     _query(
         "fal_webhook",
-        "URL to tell of the end.",
-        {"type": "string", "format": "uri", "maxLength": LONGEST_URL},
+        "URL to notify when the request ends.",
+        {"type": "string", "format": "uri", "maxLength": MAX_URL_CHARS},
     ),
 ]

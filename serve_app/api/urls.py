@@ -1,4 +1,4 @@
-"""Addresses that replies name, made when a reply is written: the same job may be asked for through several hosts."""
+"""URLs in replies. They depend on the request: clients may reach the same job through several hosts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 def authority(request: Request) -> tuple[str, str]:
-    """The host that the client asked (an IPv6 address in brackets) and ":port" or ""; a Host header that is none is
-    not repeated to anybody: then it is the server's own address.
+    """Returns the host of the request (IPv6 in brackets) and ":port" or "".
+
+    An invalid Host header is not repeated: the server's own address takes its place.
     """
     match = _AUTHORITY.fullmatch(request.headers.get("host", ""))
     if match:
@@ -25,9 +26,9 @@ def authority(request: Request) -> tuple[str, str]:
 
 
 def base_url(request: Request, prefix: str, public_url: str | None) -> str:
-    """What the addresses of `prefix` begin with for this client, its prefix included where one is needed.
+    """Returns the base URL of the routes below `prefix` for this client, without the prefix if its host implies it.
 
-    `public_url`: the application as clients see it, when a proxy hides it from the Host header.
+    public_url: base URL of the application for clients, if a proxy replaces the Host header.
     """
     by_host = request.scope.get("state", {}).get("host_prefix") == prefix
     if public_url and not by_host:
@@ -39,7 +40,7 @@ def base_url(request: Request, prefix: str, public_url: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileUrls:
-    """Where clients reach files: at `public_url`, or on `port` of the host that they asked (None: the port too)."""
+    """Base URLs of the file server: `public_url`, or the request's host with `port` (None: the request's port)."""
 
     port: int | None
     links: FileLinks
@@ -50,7 +51,7 @@ class FileUrls:
         return self.links.at(name, self.base(request))
 
     def base(self, request: Request) -> str:
-        """The file server for that client, without a slash at the end."""
+        """The base URL of the file server for that client, without a trailing slash."""
         if self.public_url:
             return self.public_url.rstrip("/")
         host, port = authority(request)

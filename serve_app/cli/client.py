@@ -1,4 +1,4 @@
-"""Asking a service over HTTP, with a progress bar: what `remove` and the demo have in common."""
+"""HTTP client with a progress bar, shared by `remove` and the demo."""
 
 from __future__ import annotations
 
@@ -27,12 +27,17 @@ BLOCK = 1 << 20
 
 
 class RequestFailed(Exception):
-    """The service refused or failed; the message is its own."""
+    """The request was refused or failed; the message is the service's own where it sent one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where to ask. `verify`: whom to trust. `key`: the API key. `local`: it can read from this machine."""
+    """The service to call.
+
+    verify: TLS verification, as httpx takes it.
+    key: the API key, if one is required.
+    local: whether the service can fetch from loopback addresses of this machine.
+    """
 
     url: str
     verify: ssl.SSLContext | bool = True
@@ -41,24 +46,24 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
-        """For the API alone: files are read and written without a key."""
+        """Headers for API calls; file transfers need no key."""
         return {"Authorization": f"Key {self.key}"} if self.key else {}
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, verify=self.verify, trust_env=False, **options)
 
 
-def trusted() -> ssl.SSLContext:
-    """The public authorities, and this machine's own (SSL_CERT_FILE names a private one)."""
+def trust_store() -> ssl.SSLContext:
+    """Trusts the public authorities and those of this machine (SSL_CERT_FILE names a private one)."""
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
     return context
 
 
 async def cut_out(server: Server, fields: dict[str, Any], label: str, console: Console) -> dict[str, Any]:
-    """The result of one request, by the queue, with its log and progress on the screen. Raises RequestFailed.
+    """Runs one request through the queue, showing its log and progress, and returns its output.
 
-    Whoever gives up (Ctrl-C) cancels the request.
+    Cancelling this coroutine (Ctrl-C) cancels the request. Raises `RequestFailed`.
     """
     async with server.client(timeout=60, headers=server.headers) as client:
         try:
@@ -74,7 +79,7 @@ async def cut_out(server: Server, fields: dict[str, Any], label: str, console: C
 
 
 async def _watch(client: httpx.AsyncClient, status_url: str, label: str, console: Console) -> None:
-    """Return when the request is over; meanwhile show its log, and how far it is."""
+    """Shows the log and progress of a request until it ends."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -86,7 +91,7 @@ async def _watch(client: httpx.AsyncClient, status_url: str, label: str, console
         while True:
             status = _json(await client.get(status_url, params={"logs": 1}))
             for line in status["logs"][shown:]:
-                if line["level"] != LogLevel.DEBUG:  # the bar says the same
+                if line["level"] != LogLevel.DEBUG:  # repeats the progress bar
                     bar.console.print(f"  {line['message']}")
             shown = len(status["logs"])
             if status["status"] == "COMPLETED":
@@ -94,12 +99,12 @@ async def _watch(client: httpx.AsyncClient, status_url: str, label: str, console
                 return
             if (progress := status.get("progress")) and progress["frames_total"]:
                 done, total = progress["frames_done"], progress["frames_total"]
-                bar.update(task, completed=done, total=total, rate=_pace(progress))
+                bar.update(task, completed=done, total=total, rate=_speed(progress))
             await asyncio.sleep(POLL_S)
 
 
-def _pace(progress: dict[str, Any]) -> str:
-    """For example ", 6.1 frames/s, 0:00:14 left", as far as it is known."""
+def _speed(progress: dict[str, Any]) -> str:
+    """For example ", 6.1 frames/s, 0:00:14 left"; empty until both are known."""
     rate, left = progress["frames_per_second"], progress["seconds_left"]
     if rate is None or left is None:
         return ""
@@ -107,7 +112,7 @@ def _pace(progress: dict[str, Any]) -> str:
 
 
 async def download(server: Server, url: str, path: Path) -> None:
-    """Stream a finished file to `path`; a broken transfer leaves nothing there."""
+    """Streams a finished file to `path`. A failed transfer leaves no file and raises `RequestFailed`."""
     part = path.with_name(f".{path.name}.part")
     try:
         async with server.client(timeout=60) as client, client.stream("GET", url) as reply:
@@ -123,7 +128,7 @@ async def download(server: Server, url: str, path: Path) -> None:
 
 
 async def upload(server: Server, path: Path) -> str:
-    """A URL of a local file for a service that cannot reach this machine: the file goes to its storage."""
+    """Uploads a local file to the service's storage and returns its URL. Raises `RequestFailed`."""
     kind = mimetypes.guess_type(path.name)[0] or "video/mp4"
     announced = {"content_type": kind, "file_name": path.name}
     headers = {"Content-Type": kind, "Content-Length": str(path.stat().st_size)}
@@ -147,7 +152,7 @@ async def _blocks(path: Path) -> AsyncIterator[bytes]:
 
 @contextmanager
 def served(path: Path) -> Iterator[str]:
-    """A URL of a local file of any size, for a service on this machine."""
+    """Serves a local file on loopback and yields its URL, for a service on this machine."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -172,7 +177,7 @@ def served(path: Path) -> Iterator[str]:
 
 
 def _json(reply: httpx.Response) -> dict[str, Any]:
-    """The object in a good reply. Raises RequestFailed with the service's own words."""
+    """Returns the object in a successful reply. Raises `RequestFailed` with the service's message otherwise."""
     if not reply.is_success:
         raise RequestFailed(_message(reply))
     found: dict[str, Any] = reply.json()
@@ -180,7 +185,7 @@ def _json(reply: httpx.Response) -> dict[str, Any]:
 
 
 def _message(reply: httpx.Response) -> str:
-    """What went wrong, in the service's words."""
+    """The error message of a reply."""
     try:
         detail = reply.json()["detail"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""A contact sheet: source, matte and cutout over a checkerboard, at several times of a video."""
+"""Contact sheet: source, matte and cutout over a checkerboard, at several points of a video."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ GAP = 6
 
 
 def contact_sheet(source: Path, cutout: Path, out: Path, rows: int = 5, width: int = 320) -> None:
-    """Write a PNG. `cutout` is a WebM with alpha that has the source's frames."""
+    """Writes a PNG of `rows` evenly spaced frames, each image `width` pixels wide.
+
+    cutout: WebM with alpha and the same frames as `source`.
+    """
     count = _count(cutout)
     wanted = [count * (2 * row + 1) // (2 * rows) for row in range(rows)]
     lines = []
@@ -30,7 +33,7 @@ def contact_sheet(source: Path, cutout: Path, out: Path, rows: int = 5, width: i
 
 
 def over_checkerboard(colour: Image, alpha: Image, cell: int = 24) -> Image:
-    """Straight colour [H, W, 3] over grey squares."""
+    """Composites straight colour [H, W, 3] with alpha [H, W] over grey squares of `cell` pixels; uint8 [H, W, 3]."""
     row, col = np.indices(alpha.shape)
     board = np.where((row // cell + col // cell) % 2, 200, 120)[:, :, None]
     share = alpha[:, :, None].astype(np.float32) / 255
@@ -38,7 +41,7 @@ def over_checkerboard(colour: Image, alpha: Image, cell: int = 24) -> Image:
 
 
 def _pick(path: Path, wanted: list[int]) -> list[tuple[Image, Image]]:
-    """(RGB, alpha) of the frames with these numbers."""
+    """(RGB [H, W, 3], alpha [H, W]) of the frames with the numbers `wanted`, which ascend."""
     found: list[tuple[Image, Image]] = []
     with av.open(str(path)) as container:
         for number, frame in enumerate(_frames(container)):
@@ -58,7 +61,7 @@ def _count(path: Path) -> int:
 def _frames(container: InputContainer) -> Iterator[VideoFrame]:
     stream = container.streams.video[0]
     decoder: VideoCodecContext = stream.codec_context
-    if decoder.name == "vp9":  # FFmpeg's own VP9 decoder drops the alpha; libvpx keeps it
+    if decoder.name == "vp9":  # FFmpeg's native VP9 decoder drops alpha; libvpx keeps it
         decoder = VideoCodecContext.create("libvpx-vp9", "r")
     for packet in container.demux(stream):
         yield from decoder.decode(packet)
@@ -71,7 +74,7 @@ def _small(image: Image, width: int) -> Image:
 
 
 def _stack(images: list[Image], axis: int) -> Image:
-    """Side by side or below each other, on white."""
+    """Concatenates images along `axis` with white gaps."""
     shape = list(images[0].shape)
     shape[axis] = GAP
     gap = np.full(shape, 255, np.uint8)

@@ -1,4 +1,4 @@
-"""`birefnet-serve keys`: make, list and revoke API keys, and rotate the keys of webhooks."""
+"""`birefnet-serve keys`: create, list and revoke API keys, and rotate the webhook signing key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from serve_app.settings import Settings
 if TYPE_CHECKING:
     from serve_app.accounts.keys import KeyTable
 
-keys_app = typer.Typer(
-    no_args_is_help=True, help="API keys of clients, and the keys that webhooks are signed with."
-)
+keys_app = typer.Typer(no_args_is_help=True, help="Manage API keys and the webhook signing key.")
 errors = Console(stderr=True, markup=False, highlight=False)
 
 Config = Annotated[Path, typer.Option(help="Profile: a Serve config such as config/local.yaml.")]
@@ -34,29 +32,31 @@ DEFAULT = Path("config/local.yaml")
 @keys_app.command()
 def create(
     name: Annotated[str, typer.Option(help="What the key is for.")],
-    account: Annotated[
-        str | None, typer.Option(help="An account that has a key; without it the key gets a new one.")
-    ] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="May do what concerns all accounts.")] = False,
+    account: Annotated[str | None, typer.Option(help="An existing account (default: a new one).")] = None,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Allow administrative requests, such as deleting payloads.")
+    ] = False,
     config: Config = DEFAULT,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key and print it. It is shown this once: only a hash of it is kept."""
+    """Create a key and print it. It is shown only once: the service stores a hash."""
     made = _with_table(config, data_dir, lambda table: table.create(name, account, admin))
-    errors.print(f"a key of account {made.key.account}; clients take it as FAL_KEY:", soft_wrap=True)
+    errors.print(
+        f"created a key of account {made.key.account}; clients read it from FAL_KEY:", soft_wrap=True
+    )
     print(made.text)
 
 
 @keys_app.command("list")
 def list_keys(config: Config = DEFAULT, data_dir: DataDir = None) -> None:
-    """Show all keys, without their secrets."""
-    table = Table("id", "account", "name", "made", "revoked", "admin", box=None, pad_edge=False)
+    """List all keys, without their secrets."""
+    table = Table("id", "account", "name", "created", "revoked", "admin", box=None, pad_edge=False)
     for key in _with_table(config, data_dir, lambda keys: keys.all()):
         revoked = _day(key.revoked_at) if key.revoked_at is not None else ""
         table.add_row(
             key.id, key.account, key.name, _day(key.created_at), revoked, "yes" if key.admin else ""
         )
-    # Whole ids, however narrow the terminal is: they are there to be copied.
+    # Ids are copied from this table, so a narrow terminal must not truncate them.
     Console(width=200, markup=False, highlight=False).print(table)
 
 
@@ -66,9 +66,9 @@ def revoke(
     config: Config = DEFAULT,
     data_dir: DataDir = None,
 ) -> None:
-    """End a key, for good. Services notice within the seconds of `auth.cache_s`."""
+    """Revoke a key permanently. Services notice within `auth.cache_s` seconds."""
     if not _with_table(config, data_dir, lambda table: table.revoke(key_id)):
-        errors.print(f"there is no valid key {key_id}: see `birefnet-serve keys list`", soft_wrap=True)
+        errors.print(f"no valid key {key_id}: see `birefnet-serve keys list`", soft_wrap=True)
         raise typer.Exit(1)
     errors.print(f"revoked {key_id}", soft_wrap=True)
 
@@ -79,19 +79,19 @@ def rotate_webhook(
         bool,
         typer.Option(
             "--now",
-            help="Sign with the new key at once. Receivers that cache the published keys refuse it for up to a day.",
+            help="Sign with the new key now. Receivers that cache the published keys reject it for up to a day.",
         ),
     ] = False,
     config: Config = DEFAULT,
     data_dir: DataDir = None,
 ) -> None:
-    """Publish a new key for webhooks. It signs after a day, when all receivers know it; the old ones stay published."""
+    """Publish a new webhook signing key. It signs after a day, once receivers have it; old keys stay published."""
     from serve_app.webhooks.signing_keys import CACHED_S, KeyFile
 
-    with _told():
+    with _setup_errors():
         settings = _settings(config, data_dir)
         key = KeyFile(settings.webhook_key_file).rotate(0.0 if at_once else CACHED_S)
-    errors.print(f"{key.public['kid']} signs from {_moment(key.signs_from)} on", soft_wrap=True)
+    errors.print(f"{key.public['kid']} signs from {_timestamp(key.signs_from)} on", soft_wrap=True)
 
 
 def _with_table(config: Path, data_dir: Path | None, work: Callable[[KeyTable], Awaitable[Result]]) -> Result:
@@ -105,7 +105,7 @@ def _with_table(config: Path, data_dir: Path | None, work: Callable[[KeyTable], 
         finally:
             await table.close()
 
-    with _told():
+    with _setup_errors():
         return asyncio.run(run(_settings(config, data_dir).database_url))
 
 
@@ -115,8 +115,8 @@ def _settings(config: Path, data_dir: Path | None) -> Settings:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What cannot be done as things are set up is told in one line, exit status 2."""
+def _setup_errors() -> Iterator[None]:
+    """Prints a `SetupError` in one line and exits with status 2."""
     try:
         yield
     except SetupError as error:
@@ -128,5 +128,5 @@ def _day(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
 
 
-def _moment(at: float) -> str:
+def _timestamp(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""Command line: `birefnet-serve up`, `migrate`, `certs`, `demo`, `remove`, `pull`."""
+"""The command line, `birefnet-serve`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DataDir = Annotated[Path | None, typer.Option(help="Job table and artifacts (def
 
 
 class Kind(StrEnum):
-    """Output types as short words."""
+    """Output types by file extension."""
 
     mp4 = "mp4"
     webm = "webm"
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
 @contextmanager
 def start_errors() -> Iterator[None]:
-    """What keeps a service from starting is told in one line, exit status 2."""
+    """Prints a `SetupError` in one line and exits with status 2."""
     try:
         yield
     except SetupError as error:
@@ -55,7 +55,7 @@ def start_errors() -> Iterator[None]:
 
 @app.callback()
 def main() -> None:
-    """Video background removal by BiRefNet, self-hosted."""
+    """Self-hosted video background removal with BiRefNet."""
 
 
 @app.command()
@@ -68,32 +68,34 @@ def version() -> None:
 def up(
     config: Config = Path("config/local.yaml"),
     port: Annotated[int | None, typer.Option(help="HTTP port (default: the profile's).")] = None,
-    files_port: Annotated[int | None, typer.Option(help="Port for downloads.")] = None,
+    files_port: Annotated[int | None, typer.Option(help="Port for file transfers.")] = None,
     data_dir: DataDir = None,
-    tls: Annotated[bool, typer.Option("--tls", help="Serve https, with what `certs` made.")] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Serve https with the certificate that `certs` made.")
+    ] = False,
     names: Annotated[
-        bool, typer.Option("--names", help="Everything on one port, for the vendor's host names too.")
+        bool, typer.Option("--names", help="Serve everything on one port, under the vendor's host names too.")
     ] = False,
 ) -> None:
-    """Start the service with a Ray of its own; stop all of it on SIGTERM or Ctrl-C."""
+    """Start the service on a private Ray instance; SIGTERM or Ctrl-C stops everything."""
     stop = threading.Event()
 
-    def ask_to_stop(*_: object) -> None:
+    def request_stop(*_: object) -> None:
         stop.set()
-        raise KeyboardInterrupt  # also leaves a start that is under way
+        raise KeyboardInterrupt  # also interrupts a start in progress
 
-    def wanted_profile() -> Profile:
+    def selected_profile() -> Profile:
         if names and files_port is not None:
-            raise StartError("with --names downloads are on the HTTP port: leave out --files-port")
+            raise StartError("with --names, downloads use the HTTP port: leave out --files-port")
         profile = load_profile(config, port, files_port, data_dir)
         profile = profile.with_tls() if tls else profile
         return profile.with_names() if names else profile
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
     try:
-        with start_errors(), running(wanted_profile()) as profile:
-            # Ray puts handlers of its own in place when it starts.
+        with start_errors(), running(selected_profile()) as profile:
+            # Ray installs its own handlers when it starts.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
             errors.print(
@@ -109,7 +111,7 @@ def up(
 
 @app.command()
 def migrate(config: Config = Path("config/local.yaml"), data_dir: DataDir = None) -> None:
-    """Create the job table of a profile or bring it to this version; before an upgrade, while the old one runs."""
+    """Create a profile's job table or upgrade it to this version. Run it before an upgrade, with the old one up."""
     from serve_app.database.migrate import migrate as run
 
     with start_errors():
@@ -120,51 +122,49 @@ def migrate(config: Config = Path("config/local.yaml"), data_dir: DataDir = None
 @app.command()
 def certs(
     out: Annotated[
-        Path | None, typer.Option(help="Where they go (default: tls/ of the data directory).")
+        Path | None, typer.Option(help="Output directory (default: tls/ in the data directory).")
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option(help="A further host name or address; may be repeated.")
+        list[str] | None, typer.Option(help="Additional host name or IP address; repeatable.")
     ] = None,
     names: Annotated[
-        bool, typer.Option("--names", help="For the vendor's host names too, as `up --names` needs it.")
+        bool, typer.Option("--names", help="Include the vendor's host names, as `up --names` needs.")
     ] = False,
     config: Config = Path("config/local.yaml"),
     data_dir: DataDir = None,
 ) -> None:
-    """Make a private authority and a certificate for https on this machine; again: renew the certificate alone."""
+    """Create a private authority and a certificate for https on this machine. Run again to renew the certificate."""
     from serve_app.local.certs import CertFiles, make_certificates
 
     try:
         default = Profile.load(config, None, **({"data_dir": data_dir} if data_dir else {})).tls_dir
         files = CertFiles((out or default).absolute())
-        held = make_certificates(files, [*(name or ()), *(VENDOR_NAMES if names else ())])
+        covered = make_certificates(files, [*(name or ()), *(VENDOR_NAMES if names else ())])
     except SetupError as error:
         errors.print(str(error), soft_wrap=True)
         raise typer.Exit(2) from error
     errors.print(
-        f"{files.certificate} is for {', '.join(held)}; what clients need to trust it:", soft_wrap=True
+        f"{files.certificate} covers {', '.join(covered)}; set these for clients to trust it:", soft_wrap=True
     )
     print(f"export SSL_CERT_FILE={files.ca}")
     print(f"export NODE_EXTRA_CA_CERTS={files.ca}")
     if files.directory != default:
-        errors.print("what the service needs to find it:")
+        errors.print("set these for the service to find it:")
         print(f"export BIREFNET_TLS__CERTIFICATE={files.certificate}")
         print(f"export BIREFNET_TLS__KEY={files.key}")
 
 
 @app.command()
 def demo(
-    clip: Annotated[Path, typer.Option(help="The video to cut out.")] = Path(
-        "tests/data/clips/bigbuckbunny.mp4"
-    ),
-    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("demo-output"),
+    clip: Annotated[Path, typer.Option(help="Input video.")] = Path("tests/data/clips/bigbuckbunny.mp4"),
+    out: Annotated[Path, typer.Option(help="Output directory.")] = Path("demo-output"),
     config: Config = Path("config/local.yaml"),
 ) -> None:
-    """Cut a clip out to a transparent WebM and an MP4, and draw a contact sheet to look at."""
+    """Remove the background of a clip, as a transparent WebM and an MP4, and draw a contact sheet."""
     from serve_app.cli.demo import run_demo
 
     if not clip.is_file():
-        errors.print(f"{clip} does not exist: run this in the repository, or name a video with --clip")
+        errors.print(f"{clip} does not exist: run this from the repository root or pass a video with --clip")
         raise typer.Exit(2)
     try:
         with start_errors():
@@ -178,25 +178,25 @@ def demo(
 def remove(
     sources: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Video files or http(s) URLs.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="A file (one input) or a directory.")
+        Path | None, typer.Option("-o", "--out", help="Output file (one input) or directory.")
     ] = None,
-    model: Annotated[Variant, typer.Option(help="Which network.")] = Variant.LIGHT,
-    kind: Annotated[Kind, typer.Option("--type", help="What to write.")] = Kind.webm,
-    quality: Annotated[Quality, typer.Option(help="Of the encoding.")] = Quality.HIGH,
+    model: Annotated[Variant, typer.Option(help="Network variant.")] = Variant.LIGHT,
+    kind: Annotated[Kind, typer.Option("--type", help="Output type.")] = Kind.webm,
+    quality: Annotated[Quality, typer.Option(help="Encoding quality.")] = Quality.HIGH,
     write_mode: Annotated[WriteMode, typer.Option(help="Encoder effort.")] = WriteMode.BALANCED,
-    mask: Annotated[bool, typer.Option("--mask", help="Write the mask as well.")] = False,
+    mask: Annotated[bool, typer.Option("--mask", help="Also write the mask.")] = False,
     resolution: Annotated[str, typer.Option(help="Operating resolution.")] = "1024x1024",
-    no_refine: Annotated[bool, typer.Option("--no-refine", help="Leave the subject's edge colours.")] = False,
-    server: Annotated[
-        str | None, typer.Option(help="URL of a running service; without it one is started.")
-    ] = None,
+    no_refine: Annotated[
+        bool, typer.Option("--no-refine", help="Keep the source colours at the subject's edges.")
+    ] = False,
+    server: Annotated[str | None, typer.Option(help="URL of a running service (default: start one).")] = None,
     key: Annotated[
         str | None, typer.Option(envvar="FAL_KEY", help="API key for --server.", show_default=False)
     ] = None,
     config: Config = Path("config/local.yaml"),
 ) -> None:
-    """Remove the background of videos. Exit status: 0 all done, 1 some failed, 2 could not start."""
-    from serve_app.cli.client import Server, trusted
+    """Remove the background of videos. Exit status: 0 all succeeded, 1 some failed, 2 the service could not start."""
+    from serve_app.cli.client import Server, trust_store
     from serve_app.cli.remove import remove as run
 
     fields = {
@@ -209,14 +209,14 @@ def remove(
         "refine_foreground": not no_refine,
     }
     with start_errors():
-        where = Server(server.rstrip("/"), trusted(), key) if server else None
+        where = Server(server.rstrip("/"), trust_store(), key) if server else None
         failed = run(sources, out, fields, where, config)
     raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
 def pull(config: Annotated[Path, typer.Option(help="Profile whose checkpoints to fetch.")]) -> None:
-    """Download a profile's checkpoints and lock their commits and digests. Exit status 1 when one cannot be had."""
+    """Download a profile's checkpoints and lock their commits and digests. Exit status 1 if one is unavailable."""
     from serve_app.birefnet.hub import LockFile
     from serve_app.birefnet.hub import pull as fetch
     from serve_app.birefnet.variants import VARIANTS
@@ -231,9 +231,9 @@ def pull(config: Annotated[Path, typer.Option(help="Profile whose checkpoints to
         if source != EMBEDDED and not Path(source).expanduser().is_dir():
             wanted[source, own.revision] = own.lock
     if not wanted:
-        errors.print("this profile needs nothing from the hub")
+        errors.print("this profile needs no checkpoints from the hub")
     for (repository, revision), path in sorted(wanted.items()):
-        assert path is not None  # `segmenter_for` names one
+        assert path is not None  # `segmenter_for` always sets one
         try:
             entry = fetch(repository, revision, LockFile(path))
         except CheckpointError as error:
@@ -243,7 +243,7 @@ def pull(config: Annotated[Path, typer.Option(help="Profile whose checkpoints to
 
 
 def load_profile(config: Path, port: int | None, files_port: int | None, data_dir: Path | None) -> Profile:
-    """The profile with what the command line says; downloads go to a free port when the profile's is taken."""
+    """Loads a profile with the command line's overrides. Downloads use a free port if the profile's is taken."""
     overrides: dict[str, object] = {"data_dir": data_dir} if data_dir else {}
     profile = Profile.load(config, port, **overrides)
     if files_port is None and not is_free(profile.settings.files.port):

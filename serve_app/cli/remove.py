@@ -1,4 +1,4 @@
-"""`birefnet-serve remove`: files and URLs in, cut-out files out, by a running server or one of its own."""
+"""`birefnet-serve remove`: removes the background of files and URLs, on a running server or a temporary one."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ def is_url(source: str) -> bool:
 def remove(
     sources: Sequence[str], out: Path | None, fields: dict[str, Any], server: Server | None, config: Path
 ) -> int:
-    """Cut out each source; how many failed. What was made is printed, one path a line.
+    """Processes each source, prints the paths written, one a line, and returns the number of failures.
 
-    `out`: a file (one source), or a directory. Raises StartError when a server of its own cannot start.
+    out: a file (one source) or a directory; None is the working directory.
+    server: None starts a temporary one. Raises `StartError` if that fails.
     """
     failed = 0
-    with _server(server, config) as where:
+    with _server(server, config) as target:
         for source in sources:
             try:
-                for path in asyncio.run(_one(source, out, len(sources) > 1, fields, where)):
+                for path in asyncio.run(_process(source, out, len(sources) > 1, fields, target)):
                     print(path, flush=True)
             except RequestFailed as error:
                 console.print(f"{source}: {error}", style="red")
@@ -50,32 +51,32 @@ def _server(server: Server | None, config: Path) -> Iterator[Server]:
         yield Server(profile.url, profile.verify, local=True)
 
 
-async def _one(
+async def _process(
     source: str, out: Path | None, several: bool, fields: dict[str, Any], server: Server
 ) -> list[Path]:
-    """The files made of one source: the video and, when asked for, its mask."""
+    """Returns the files written for one source: the video and, if requested, its mask."""
     with ExitStack() as stack:
         if is_url(source):
             url = source
         elif not Path(source).is_file():
             raise RequestFailed("no such file")
-        elif server.local:  # our own: it can read from this machine, whatever the size
+        elif server.local:  # it fetches from this machine, so no upload is needed
             url = stack.enter_context(served(Path(source)))
         else:
             url = await upload(server, Path(source))
         reply = await cut_out(server, {"video_url": url, **fields}, _name(source), console)
-    made = []
+    written = []
     for key, suffix in (("video", "cutout"), ("mask_video", "mask")):
         if key in reply:
             path = _target(source, out, several, suffix, Path(reply[key]["file_name"]).suffix)
             path.parent.mkdir(parents=True, exist_ok=True)
             await download(server, reply[key]["url"], path)
-            made.append(path)
-    return made
+            written.append(path)
+    return written
 
 
 def _target(source: str, out: Path | None, several: bool, suffix: str, extension: str) -> Path:
-    """Where an output goes: beside the others in a directory, or to the very file that was named."""
+    """The path of an output: in the directory `out`, or the file `out` itself."""
     name = f"{Path(_name(source)).stem or 'video'}-{suffix}{extension}"
     if out is None:
         return Path(name)

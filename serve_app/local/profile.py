@@ -1,4 +1,4 @@
-"""A profile under `config/` as far as a service on this machine needs it: its settings, addresses and certificates."""
+"""Profiles under `config/`, as far as a service on this machine needs them: settings, addresses, certificates."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import yaml
 from pydantic import ValidationError
 
 from serve_app.errors import SetupError
-from serve_app.local.certs import check, uncovered
+from serve_app.local.certs import check, missing_vendor_names
 from serve_app.settings import Settings, TlsSettings
 
 
 class StartError(SetupError):
-    """This machine or the profile keeps the service from starting; the message says what to change."""
+    """The machine or the profile keeps the service from starting; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A Serve config file as far as a single machine needs it. `host` and `port` are those of Serve's own proxy."""
+    """A Serve config file. `host` and `port` are those of Serve's own proxy."""
 
     host: str
     port: int
@@ -31,11 +31,14 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path, port: int | None = None, **overrides: Any) -> Profile:
-        """Read a file under `config/`; `overrides` are fields of `Settings` (nested ones as dicts)."""
+        """Reads a config file. `overrides` are fields of `Settings` (nested ones as dicts) and take precedence.
+
+        Raises `StartError` if the file is missing or invalid.
+        """
         if not path.is_file():
-            raise StartError(f"{path} does not exist: name a profile such as config/local.yaml")
-        written = yaml.safe_load(path.read_text()) or {}
-        application = next(iter(written.get("applications") or [{}]))
+            raise StartError(f"{path} does not exist: pass a profile such as config/local.yaml")
+        document = yaml.safe_load(path.read_text()) or {}
+        application = next(iter(document.get("applications") or [{}]))
         if application.get("import_path") != "serve_app.app:build":
             raise StartError(
                 f"{path} is not a profile of this service: its import_path must be serve_app.app:build"
@@ -44,11 +47,11 @@ class Profile:
             settings = Settings(**(application.get("args") or {}))
         except ValidationError as error:
             raise StartError(f"{path} is not a valid profile: {error}") from error
-        for key, value in overrides.items():  # the command line goes before file and environment
+        for key, value in overrides.items():  # the command line overrides file and environment
             if isinstance(value, dict):
                 value = getattr(settings, key).model_copy(update=value)
             settings = settings.model_copy(update={key: value})
-        http = written.get("http_options") or {}
+        http = document.get("http_options") or {}
         return cls(
             host=http.get("host", "127.0.0.1"),
             port=port or http.get("port", 8000),
@@ -75,9 +78,9 @@ class Profile:
 
     @property
     def verify(self) -> ssl.SSLContext | bool:
-        """For httpx clients on this machine: the service's own certificate is the one to trust, whoever signed it.
+        """TLS verification for httpx clients on this machine: trusts exactly the service's own certificate.
 
-        Its names need not be those of `url`: this very file is what the service was given.
+        Neither its issuer nor its names are checked, since the service serves this very file.
         """
         if self.settings.tls is None:
             return True
@@ -87,23 +90,25 @@ class Profile:
         return context
 
     def with_tls(self) -> Profile:
-        """The profile served over https: with the files that it names, or else with those in `tls_dir`."""
+        """Returns the profile served over https, with its own certificate or else the one in `tls_dir`."""
         if self.settings.tls is not None:
             return self
         tls = TlsSettings(certificate=self.tls_dir / "cert.pem", key=self.tls_dir / "key.pem")
         return replace(self, settings=self.settings.model_copy(update={"tls": tls}))
 
     def with_names(self) -> Profile:
-        """The profile on one port, good for the vendor's host names too: the file server becomes the reverse proxy, and
-        Serve's proxy takes a port behind it that nobody else needs to know.
+        """Returns the profile served on one port, under the vendor's host names too.
+
+        The file server becomes the reverse proxy, and Serve's proxy moves to a free loopback port behind it. Raises
+        `SetupError` without a certificate for those names.
         """
         tls = self.settings.tls
         if tls is None:
-            raise StartError("clients ask for the vendor's names by https alone: add --tls to --names")
+            raise StartError("clients reach the vendor's host names only over https: add --tls to --names")
         check(tls.certificate, tls.key)
-        if missing := uncovered(tls.certificate):
+        if missing := missing_vendor_names(tls.certificate):
             raise StartError(
-                f"{tls.certificate} is not for {', '.join(missing)}: make one with `birefnet-serve certs --names`"
+                f"{tls.certificate} does not cover {', '.join(missing)}: create one with `birefnet-serve certs --names`"
             )
         port = free_port()
         files = self.settings.files.model_copy(
@@ -114,13 +119,14 @@ class Profile:
 
 
 def is_free(port: int) -> bool:
+    """Whether `port` can be bound. Raises `StartError` if this user may not bind it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except PermissionError as error:
             raise StartError(
-                f"port {port} is not for this user: start as root, or allow it "
+                f"this user may not bind port {port}: start as root, or allow it "
                 f"(sysctl net.ipv4.ip_unprivileged_port_start={port})"
             ) from error
         except OSError:
@@ -129,7 +135,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """A free port of loopback; another process may take it before it is bound."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,5 +1,6 @@
-"""A whole service on this machine: a Ray of its own on free internal ports, the application of a profile, no
-leftovers. Used by `birefnet-serve up`, the demo and the tests.
+"""A complete service on this machine: a private Ray instance on free internal ports and a profile's application.
+
+Used by `birefnet-serve up`, `remove` and `demo`, and by the tests.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from serve_app.settings import Settings
 
 MIB = 1 << 20
 OBJECT_STORE = 1024 * MIB  # frames and cutouts in flight
-LEAST_OBJECT_STORE = 256 * MIB
+MIN_OBJECT_STORE = 256 * MIB
 READY_S = 180.0
 
-# Read by every Ray process when it starts, so they must be set before Ray is. Metrics pushed every second let a
-# stage that scaled to zero wake in about two seconds instead of sixteen; the proxy is missed sooner.
+# Read by every Ray process at start, so they must be set before Ray starts. Metrics pushed every second let a stage
+# that scaled to zero wake in about two seconds instead of sixteen; the proxy checks notice a dead proxy sooner.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
@@ -37,15 +38,18 @@ RAY_ENVIRONMENT = {
 
 @contextlib.contextmanager
 def running(profile: Profile) -> Iterator[Profile]:
-    """Start everything, yield when requests are answered, and stop everything that was started."""
+    """Starts the service, yields when it answers requests, and stops every process on exit.
+
+    Raises `SetupError` if the machine, the profile or the job table keeps it from starting.
+    """
     for port in (profile.port, profile.settings.files.port):
         if not is_free(port):
-            raise StartError(f"port {port} is taken: choose another one (--port, --files-port)")
+            raise StartError(f"port {port} is taken: choose another (--port, --files-port)")
     http_options = {"host": profile.host, "port": profile.port, **_tls_options(profile.settings)}
     store = _object_store_bytes()
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    # A private cluster on loopback; applications have keys of their own.
+    # A private cluster on loopback; the application checks its own API keys.
     os.environ["RAY_AUTH_MODE"] = "disabled"
     profile.settings.data_dir.mkdir(parents=True, exist_ok=True)
     import ray  # after the environment is set
@@ -54,9 +58,10 @@ def running(profile: Profile) -> Iterator[Profile]:
     from serve_app.app import build
     from serve_app.database.migrate import migrate
 
-    migrate(profile.settings.database_url)  # replicas only look whether it is this version's
+    migrate(profile.settings.database_url)  # replicas only check the version
 
-    temp = tempfile.mkdtemp(prefix="birefnet-")  # short: sockets in it must stay under 107 characters
+    # A short path: those of the sockets in it must stay under 107 characters.
+    temp = tempfile.mkdtemp(prefix="birefnet-")
     try:
         ray.init(
             address="local",
@@ -66,7 +71,7 @@ def running(profile: Profile) -> Iterator[Profile]:
             configure_logging=False,
             _temp_dir=temp,
         )
-        # Kept where they outlive Ray's temporary directory: an error reply says that the log has more.
+        # Outside Ray's temporary directory, which is deleted: error replies refer to the log.
         logging_config = {"logs_dir": str(profile.logs_dir), "enable_access_log": False}
         serve.start(
             proxy_location="HeadOnly",
@@ -92,9 +97,9 @@ def running(profile: Profile) -> Iterator[Profile]:
 
 @contextlib.contextmanager
 def temporary(config: Path) -> Iterator[Profile]:
-    """`running` for one errand: on free ports of loopback, with data that is gone afterwards.
+    """Like `running`, on free loopback ports and with a temporary data directory.
 
-    Whatever the profile or the environment shares with other services is left out: this one must not take their jobs.
+    Settings that share state with other services (database, artifacts) are reset: this one must not take their jobs.
     """
     with tempfile.TemporaryDirectory(prefix="birefnet-data-") as data:
         private: dict[str, Any] = {
@@ -109,32 +114,32 @@ def temporary(config: Path) -> Iterator[Profile]:
 
 
 def _object_store_bytes() -> int:
-    """Shared memory for Ray's object store. Raises StartError where there is too little."""
+    """Size of Ray's object store. Raises `StartError` if there is too little shared memory."""
     shared = Path("/dev/shm")
     if not shared.is_dir():
         return OBJECT_STORE
     size = min(OBJECT_STORE, int(shutil.disk_usage(shared).free * 0.8))
-    if size < LEAST_OBJECT_STORE:
+    if size < MIN_OBJECT_STORE:
         raise StartError(
-            f"/dev/shm has {shutil.disk_usage(shared).free // MIB} MiB free, frames in flight need "
-            f"{LEAST_OBJECT_STORE * 5 // 4 // MIB}: in a container raise it (docker run --shm-size=1g)"
+            f"/dev/shm has {shutil.disk_usage(shared).free // MIB} MiB free, but frames in flight need "
+            f"{MIN_OBJECT_STORE * 5 // 4 // MIB}: in a container, raise it (docker run --shm-size=1g)"
         )
     return size
 
 
 def _tls_options(settings: Settings) -> dict[str, str]:
-    """Serve's options for https. Raises SetupError when the files cannot be served with."""
+    """Serve's https options. Raises `SetupError` if the certificate or key cannot be used."""
     tls = settings.tls
     if tls is None:
         return {}
     check(tls.certificate, tls.key)
     if settings.files.upstream:
-        return {}  # https ends at the reverse proxy
+        return {}  # the reverse proxy terminates TLS
     return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key)}
 
 
 def _await_ready(profile: Profile) -> None:
-    """Return when the health route answers 200 through the proxy."""
+    """Waits until the health route answers 200 through the proxy. Raises `StartError` after `READY_S`."""
     deadline = time.monotonic() + READY_S
     with httpx.Client(verify=profile.verify, timeout=5, trust_env=False) as client:
         while True:

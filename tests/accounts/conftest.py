@@ -1,4 +1,4 @@
-"""A table of keys in each database."""
+"""A key table in each database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys: what is kept of them, who opens them, and when they end."""
+"""API keys: what is stored, which secrets match, revocation, and the verifier's cache."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import pytest
 
-from serve_app.accounts.keys import ApiKey, KeyTable, UnknownAccount, hash_of
-from serve_app.accounts.verifier import REMEMBERED, Verifier
+from serve_app.accounts.keys import ApiKey, KeyTable, UnknownAccount, hash_secret
+from serve_app.accounts.verifier import MAX_CACHED, Verifier
 
 
-async def test_a_key_is_kept_without_its_secret(table: KeyTable) -> None:
+async def test_a_key_is_stored_without_its_secret(table: KeyTable) -> None:
     made = await table.create("laptop", admin=True)
     key_id, _, secret = made.text.partition(":")
     assert str(uuid.UUID(key_id)) == made.key.id == key_id and len(secret) >= 43
@@ -19,12 +19,12 @@ async def test_a_key_is_kept_without_its_secret(table: KeyTable) -> None:
     kept = await table.find(key_id)
     assert kept == made.key and kept.admin and kept.name == "laptop"
     assert secret not in str(asdict(kept))
-    assert kept.opened_by(secret)
+    assert kept.matches(secret)
     for wrong in ("", secret[:-1], secret + "a", secret.swapcase(), kept.secret_hash, "ä", "\udcff"):
-        assert not kept.opened_by(wrong)
+        assert not kept.matches(wrong)
 
 
-async def test_keys_share_an_account_only_when_told_to(table: KeyTable) -> None:
+async def test_keys_share_an_account_only_on_request(table: KeyTable) -> None:
     first = (await table.create("first")).key
     second = (await table.create("second", first.account)).key
     third = (await table.create("third")).key
@@ -50,7 +50,7 @@ class Clock:
         return self.now
 
 
-async def test_the_verifier_takes_only_the_right_secret(table: KeyTable) -> None:
+async def test_the_verifier_accepts_only_the_right_secret(table: KeyTable) -> None:
     made = await table.create("laptop")
     verifier = Verifier(table, 5.0)
     for _ in range(2):
@@ -62,14 +62,14 @@ async def test_the_verifier_takes_only_the_right_secret(table: KeyTable) -> None
         assert await verifier.verify(unknown, "") is None
 
 
-async def test_a_revoked_key_dies_when_the_cache_forgets_it(table: KeyTable) -> None:
+async def test_a_revoked_key_is_refused_once_its_cache_entry_expires(table: KeyTable) -> None:
     made = await table.create("laptop")
     clock = Clock()
     verifier = Verifier(table, 5.0, clock)
     assert await verifier.verify(made.key.id, made.secret)
     await table.revoke(made.key.id)
     clock.now = 4.9
-    assert await verifier.verify(made.key.id, made.secret)  # believed, without a look at the table
+    assert await verifier.verify(made.key.id, made.secret)  # from the cache, without a query
     clock.now = 5.0
     assert await verifier.verify(made.key.id, made.secret) is None
     assert await Verifier(table, 5.0, clock).verify(made.key.id, made.secret) is None
@@ -89,20 +89,20 @@ async def test_a_new_key_works_at_once_even_after_a_guess_at_its_id(table: KeyTa
     assert await verifier.verify(made.key.id, made.secret)
 
 
-async def test_the_cache_is_bounded_and_guesses_push_nothing_out() -> None:
+async def test_the_cache_is_bounded_and_guesses_evict_nothing() -> None:
     asked: list[str] = []
 
     class Keys:
         async def find(self, key_id: str) -> ApiKey | None:
             asked.append(key_id)
-            return ApiKey(key_id, "a", "", hash_of("s"), False, 0.0) if key_id.isdigit() else None
+            return ApiKey(key_id, "a", "", hash_secret("s"), False, 0.0) if key_id.isdigit() else None
 
     verifier = Verifier(Keys(), 5.0, Clock())
-    for number in range(REMEMBERED):
+    for number in range(MAX_CACHED):
         assert await verifier.verify(f"{number:036}", "s")
     for number in range(10):
         assert await verifier.verify(f"{number:035}-", "s") is None
-    first, further = f"{0:036}", f"{REMEMBERED:036}"
+    first, further = f"{0:036}", f"{MAX_CACHED:036}"
     asked.clear()
     assert await verifier.verify(first, "s")
     assert asked == []

@@ -1,4 +1,4 @@
-"""A fresh job table, and an application over it, for each test."""
+"""A fresh job table and an application over it for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application over a real job table, with clients for it and a coroutine that plays the runner."""
+"""An application over a real job table, with clients for it and a coroutine in the runner's role."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Work = Callable[[SqlJobStore, Claim], Awaitable[object]]
 
 @dataclass
 class RecordingNotifier:
-    """A runner's ear in this process."""
+    """Records the hints that the API sends to the runner."""
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ def services(store: SqlJobStore, artifacts: Artifacts, **options: Any) -> Servic
 
 
 class ApiHarness:
-    """An application with its table, and clients for it."""
+    """An application with its job table, and clients for it."""
 
     def __init__(self, store: SqlJobStore, artifacts: Artifacts, **options: Any) -> None:
         self.store = store
@@ -99,7 +99,7 @@ class ApiHarness:
 
     @asynccontextmanager
     async def runner(self, work: Work = complete) -> AsyncIterator[list[Claim]]:
-        """Claims each job when told of it, and does `work`."""
+        """Claims each job when notified and runs `work` on it."""
         claims: list[Claim] = []
 
         async def loop() -> None:
@@ -119,7 +119,7 @@ class ApiHarness:
 
 
 async def submitted(client: httpx.AsyncClient, **options: Any) -> str:
-    """The address of a job that was just put into the queue."""
+    """Submits a job and returns its URL."""
     if "content" not in options:
         options = {"json": INPUT} | options
     reply = await client.post(SUBMIT, **options)
@@ -133,7 +133,7 @@ async def only_job(store: SqlJobStore) -> Job:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something that shows only in the table."""
+    """Waits for a condition that only the table shows."""
     async with asyncio.timeout(10):
         while not await condition():  # noqa: ASYNC110 (a table has no event)
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What holds for every path: error shapes, request ids, the OpenAPI document."""
+"""Common to all paths: error shapes, request ids, the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ async def test_a_body_that_is_too_large(store: SqlJobStore, artifacts: Artifacts
 
 
 @pytest.mark.parametrize("path", ["/nothing", PATH + "/", PATH + "/stream", "/run", "/files/x"])
-async def test_paths_that_do_not_exist(harness: ApiHarness, path: str) -> None:
+async def test_unknown_paths(harness: ApiHarness, path: str) -> None:
     async with harness.client() as client:
         reply = await client.post(path, json=INPUT)
     assert (reply.status_code, reply.json()) == (404, {"detail": f"Path {path} not found"})
     assert uuid.UUID(reply.headers["x-fal-request-id"])
 
 
-async def test_methods_that_do_not_exist(harness: ApiHarness) -> None:
+async def test_unknown_methods(harness: ApiHarness) -> None:
     async with harness.client() as client:
         reply = await client.get(PATH)
     assert (reply.status_code, reply.json()) == (405, {"detail": "Method Not Allowed"})
     assert reply.headers["allow"] == "POST" and uuid.UUID(reply.headers["x-fal-request-id"])
 
 
-async def test_a_bug_answers_500_and_tells_nothing(harness: ApiHarness) -> None:
+async def test_a_bug_answers_500_without_details(harness: ApiHarness) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         return await store.complete(claim.lease, {"secret": "no result at all"})
 
@@ -84,7 +84,7 @@ async def test_health(harness: ApiHarness) -> None:
     assert reply.status_code == 200 and reply.json()["status"] == "ok"
 
 
-async def test_openapi_has_the_contract(harness: ApiHarness) -> None:
+async def test_openapi_describes_the_contract(harness: ApiHarness) -> None:
     async with harness.client() as client:
         document = (await client.get("/openapi.json")).json()
     schemas = document["components"]["schemas"]

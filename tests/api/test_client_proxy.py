@@ -1,4 +1,4 @@
-"""The clients' proxy mode: every target of theirs, whole and unchanged; nothing but theirs; keys as for the target."""
+"""The clients' proxy mode: all their targets and no others, with the target's replies and authentication."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ async def ask(
     return reply
 
 
-async def test_the_way_of_a_queued_job(harness: ApiHarness) -> None:
+async def test_the_lifecycle_of_a_queued_job(harness: ApiHarness) -> None:
     async with harness.client() as client:
         body = (await ask(client, "POST", QUEUE + PATH, 200, json=INPUT)).json()
         request = f"{QUEUE}{APP}/requests/{body['request_id']}"
         reply = await ask(client, "GET", request + "/status?logs=1", 202)
         assert reply.headers["x-fal-request-id"] == body["request_id"]
         assert [line["message"] for line in reply.json()["logs"]] == ["queued"]
-        # What the submit named is no less good without the proxy.
+        # The URLs of the submit also work without the proxy.
         assert (await client.get(body["status_url"])).status_code == 202
         assert (await ask(client, "GET", request, 400)).json() == {"detail": "Request is still in progress"}
         async with harness.runner():
@@ -130,7 +130,9 @@ async def test_other_methods_are_refused(harness: ApiHarness) -> None:
         assert (await client.delete(CLIENT_PROXY)).status_code == 405
 
 
-async def test_the_target_decides_about_the_key(store: SqlJobStore, artifacts: Artifacts) -> None:
+async def test_the_target_determines_whether_a_key_is_required(
+    store: SqlJobStore, artifacts: Artifacts
+) -> None:
     keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
     harness = ApiHarness(store, artifacts, verifier=Verifier(keys, 5.0))
     key = await keys.create("browser")

@@ -1,4 +1,4 @@
-"""Pages of other origins: what they may ask, and that they can read every reply."""
+"""CORS: what pages of other origins may send, and that they can read every reply."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.api.harness import INPUT, PATH, SUBMIT, ApiHarness
 ORIGIN = {"Origin": "https://page.example"}
 
 
-def words(reply: httpx.Response, header: str) -> set[str]:
-    return {word.strip().lower() for word in reply.headers[header].split(",")}
+def values(reply: httpx.Response, header: str) -> set[str]:
+    return {value.strip().lower() for value in reply.headers[header].split(",")}
 
 
 def check_open(reply: httpx.Response) -> None:
     assert reply.headers.get_list("access-control-allow-origin") == ["*"]
     assert "access-control-allow-credentials" not in reply.headers
-    exposed = words(reply, "access-control-expose-headers")
+    exposed = values(reply, "access-control-expose-headers")
     assert exposed >= {"x-fal-request-id", "x-fal-error-type", "x-fal-request-timeout-type"}
     assert exposed >= {"x-fal-retryable", "x-fal-needs-retry", "x-fal-billable-units", "retry-after"}
 
@@ -31,7 +31,7 @@ def check_open(reply: httpx.Response) -> None:
 @pytest.mark.parametrize("path", [PATH, SUBMIT, CLIENT_PROXY, "/storage/upload/initiate", "/no/such/path"])
 @pytest.mark.parametrize("host", ["service.example", "queue.fal.run"])
 async def test_preflight(store: SqlJobStore, artifacts: Artifacts, path: str, host: str) -> None:
-    """Without a key, where keys are required: browsers send none along."""
+    """Without a key although keys are required: browsers send none with a preflight."""
     keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
     harness = ApiHarness(store, artifacts, verifier=Verifier(keys, 5.0))
     asked = "authorization,content-type,x-fal-queue-priority,x-fal-request-timeout,x-fal-target-url"
@@ -46,15 +46,15 @@ async def test_preflight(store: SqlJobStore, artifacts: Artifacts, path: str, ho
     assert (reply.status_code, reply.content) == (204, b"")
     assert "content-type" not in reply.headers
     assert reply.headers.get_list("access-control-allow-origin") == ["*"]
-    assert words(reply, "access-control-allow-methods") == {"get", "post", "put", "delete"}
-    allowed = words(reply, "access-control-allow-headers")
+    assert values(reply, "access-control-allow-methods") == {"get", "post", "put", "delete"}
+    allowed = values(reply, "access-control-allow-headers")
     assert allowed >= set(asked.split(",")) and "*" not in allowed
     assert {"idempotency-key", "x-app-fal-disable-fallback", "x-fal-store-io"} <= allowed
 
 
-async def test_every_header_that_a_document_names_may_be_sent(harness: ApiHarness) -> None:
+async def test_every_documented_header_is_allowed(harness: ApiHarness) -> None:
     async with harness.client() as client:
-        allowed = words(await client.options(PATH), "access-control-allow-headers")
+        allowed = values(await client.options(PATH), "access-control-allow-headers")
         document = (await client.get("/openapi.json")).json()
     named = {
         parameter["name"].lower()
@@ -97,7 +97,7 @@ async def test_errors_can_be_read(harness: ApiHarness) -> None:
         check_open(reply)
 
 
-async def test_a_refusal_at_the_door_can_be_read(store: SqlJobStore, artifacts: Artifacts) -> None:
+async def test_unauthorized_replies_can_be_read(store: SqlJobStore, artifacts: Artifacts) -> None:
     keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
     async with ApiHarness(store, artifacts, verifier=Verifier(keys, 5.0)).client(headers=ORIGIN) as client:
         reply = await client.post(SUBMIT, json=INPUT)

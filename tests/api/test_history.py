@@ -15,16 +15,16 @@ from tests.api.harness import FILE, INPUT, ApiHarness, submitted
 from tests.api.history_harness import HISTORY, WritesTwoFiles, history, job
 
 
-async def test_an_item_tells_how_it_went(harness: ApiHarness) -> None:
+async def test_the_fields_of_an_item(harness: ApiHarness) -> None:
     async with harness.client() as client:
         async with harness.runner():
             reply = await client.post("/run/" + ENDPOINT_ID, json=INPUT | {"video_quality": "low"})
-        wrong = await job(client, json={"video_quality": "ultra"})
+        invalid = await job(client, json={"video_quality": "ultra"})
         waiting = await job(client)
         body = await history(client)
         assert [item["request_id"] for item in body["items"]] == [
             waiting,
-            wrong,
+            invalid,
             reply.headers["x-fal-request-id"],
         ]
         assert (body["next_cursor"], body["has_more"]) == (None, False)
@@ -95,23 +95,23 @@ async def sent(harness: ApiHarness, job_id: str, at: float) -> None:
 
 async def test_filters(harness: ApiHarness) -> None:
     async with harness.client() as client:
-        wrong = await job(client, json={})
+        invalid = await job(client, json={})
         good = await job(client)
         async with harness.runner():
             harness.notifier.wake()
             await client.get(f"/queue/fal-ai/birefnet/requests/{good}/status/stream")
         lost = await job(client)
-        for number, job_id in enumerate((wrong, good, lost)):
+        for number, job_id in enumerate((invalid, good, lost)):
             await sent(harness, job_id, 1_700_000_000.0 + number)
 
         async def ids(**query: str) -> list[str]:
             return [item["request_id"] for item in (await history(client, **query))["items"]]
 
         assert await ids(status="success") == [good]
-        assert await ids(status="user_error") == [wrong]
+        assert await ids(status="user_error") == [invalid]
         assert await ids(status="error") == []
         assert await ids(start="2023-11-14T22:13:21Z") == [lost, good]
-        assert await ids(start="2023-11-15T00:13:20+02:00", end="2023-11-14T22:13:22Z") == [good, wrong]
+        assert await ids(start="2023-11-15T00:13:20+02:00", end="2023-11-14T22:13:22Z") == [good, invalid]
         assert await ids(start="2020-01-01", end="2020-01-02T00:00:00Z") == []
 
 
@@ -134,7 +134,7 @@ async def test_the_time_of_a_request_as_start_includes_it_and_as_end_does_not(
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "said"),
+    ("query", "status", "text"),
     [
         ({}, 400, "endpoint_id"),
         ({"endpoint_id": ""}, 400, "endpoint_id"),
@@ -155,11 +155,11 @@ async def test_the_time_of_a_request_as_start_includes_it_and_as_end_does_not(
         ({"expand": "everything"}, 200, "items"),
     ],
 )
-async def test_queries(harness: ApiHarness, query: dict[str, Any], status: int, said: str) -> None:
+async def test_queries(harness: ApiHarness, query: dict[str, Any], status: int, text: str) -> None:
     named = {} if "endpoint_id" in query or not query else {"endpoint_id": ENDPOINT_ID}
     async with harness.client() as client:
         reply = await client.get(HISTORY, params=named | query)
-    assert reply.status_code == status and said in reply.text
+    assert reply.status_code == status and text in reply.text
     assert len(reply.headers["x-fal-request-id"]) == 36
 
 

@@ -1,4 +1,4 @@
-"""Virtual hosts: by host, by prefix, behind a proxy; and what addresses the replies then name."""
+"""Virtual hosts: by host, by prefix and behind a proxy, and the URLs in the replies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PUBLIC = "https://fal.example.org:8443/birefnet/"
         ("http://queue.fal.run", PATH, PUBLIC, "https://queue.fal.run"),
     ],
 )
-async def test_addresses_are_the_clients_own(
+async def test_urls_have_the_form_that_the_client_used(
     store: SqlJobStore, artifacts: Artifacts, base: str, path: str, public: str | None, queue: str
 ) -> None:
     harness = ApiHarness(store, artifacts, public_url=public)
@@ -42,14 +42,14 @@ async def test_addresses_are_the_clients_own(
         assert body["cancel_url"] == url + "/cancel"
 
 
-async def test_the_queue_host_has_nothing_but_the_queue(harness: ApiHarness) -> None:
+async def test_the_queue_host_serves_only_the_queue(harness: ApiHarness) -> None:
     async with harness.client(base_url="http://queue.fal.run") as client:
         assert (await client.post("/run" + PATH, json=INPUT)).status_code == 404
         assert (await client.post("/queued" + PATH, json=INPUT)).status_code == 404
 
 
 @pytest.mark.parametrize("host", ["queues.example", "x.queue.example", "queue", ""])
-async def test_other_hosts_run(harness: ApiHarness, host: str) -> None:
+async def test_other_hosts_serve_synchronous_requests(harness: ApiHarness, host: str) -> None:
     async with harness.runner(), harness.client() as client:
         reply = await client.post(PATH, json=INPUT, headers={"Host": host})
     assert "video" in reply.json()
@@ -58,7 +58,7 @@ async def test_other_hosts_run(harness: ApiHarness, host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["", 'x"><script>', "a b", "evil.example/path?", "user@evil.example", "h:port"]
 )
-async def test_a_strange_host_is_not_repeated(harness: ApiHarness, host: str) -> None:
+async def test_an_invalid_host_is_not_repeated(harness: ApiHarness, host: str) -> None:
     async with harness.client() as client:
         reply = await client.post(SUBMIT, json=INPUT, headers={"Host": host})
     # The in-process client has no socket: the server's own address is the base URL's.
@@ -68,7 +68,7 @@ async def test_a_strange_host_is_not_repeated(harness: ApiHarness, host: str) ->
 
 
 async def test_below_a_root_path(harness: ApiHarness) -> None:
-    """As behind a server that serves the application below a path of its own."""
+    """As behind a server that mounts the application below a path."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await harness.app({**scope, "root_path": "/serve"}, receive, send)

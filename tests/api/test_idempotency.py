@@ -1,4 +1,4 @@
-"""One key is one job: replays, races, clients that come back, and keys used twice for different things."""
+"""Idempotency keys: replays, races, clients that return, and keys reused with another input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.jobs.steps import newest
 KEY = {"Idempotency-Key": "once"}
 
 
-async def test_a_submit_that_is_repeated(harness: ApiHarness) -> None:
+async def test_a_repeated_submit(harness: ApiHarness) -> None:
     async with harness.client() as client:
         first = await client.post(SUBMIT, json=INPUT, headers=KEY)
         again = await client.post(SUBMIT, json=INPUT | {"unknown": 1}, headers=KEY)
@@ -31,8 +31,8 @@ async def test_a_submit_that_is_repeated(harness: ApiHarness) -> None:
     await only_job(harness.store)
 
 
-async def test_a_repeat_is_no_new_request_in_the_queue(harness: ApiHarness) -> None:
-    """However long the queue is: its job is in it already."""
+async def test_a_repeated_submit_is_not_queued_again(harness: ApiHarness) -> None:
+    """It passes the limit of the queue's length, since its job is in the queue already."""
     limited = f"{SUBMIT}?fal_max_queue_length=0"
     async with harness.client() as client:
         first = await client.post(limited, json=INPUT, headers=KEY)
@@ -41,13 +41,13 @@ async def test_a_repeat_is_no_new_request_in_the_queue(harness: ApiHarness) -> N
     assert again.status_code == 200 and again.json() == first.json()
 
 
-async def test_without_a_key_two_requests_are_two(harness: ApiHarness) -> None:
+async def test_without_a_key_two_requests_are_two_jobs(harness: ApiHarness) -> None:
     async with harness.client() as client:
         ids = {(await client.post(SUBMIT, json=INPUT)).json()["request_id"] for _ in range(2)}
     assert len(ids) == len(await newest(harness.store, 10)) == 2
 
 
-async def test_many_at_once_are_one_job(harness: ApiHarness) -> None:
+async def test_concurrent_requests_with_one_key_share_a_job(harness: ApiHarness) -> None:
     async with harness.runner() as claims, harness.client() as client:
         submits = [client.post(SUBMIT, json=INPUT, headers=KEY) for _ in range(10)]
         runs = [client.post(PATH, json=INPUT, headers=KEY) for _ in range(10)]
@@ -59,7 +59,7 @@ async def test_many_at_once_are_one_job(harness: ApiHarness) -> None:
 
 
 @pytest.mark.parametrize("path", [PATH, SUBMIT])
-async def test_a_key_for_another_input(harness: ApiHarness, path: str) -> None:
+async def test_a_key_reused_with_another_input(harness: ApiHarness, path: str) -> None:
     async with harness.client() as client:
         await client.post(SUBMIT, json=INPUT, headers=KEY)
         reply = await client.post(path, json=INPUT | {"model": "Matting"}, headers=KEY)
@@ -93,8 +93,8 @@ async def test_an_invalid_input_is_replayed(harness: ApiHarness) -> None:
     assert len(ids) == 1 and other.status_code == 422
 
 
-async def test_who_has_a_key_may_come_back(harness: ApiHarness) -> None:
-    """The JS client repeats a request whose connection broke: the job goes on, and the second one gets its end."""
+async def test_a_client_with_a_key_may_return(harness: ApiHarness) -> None:
+    """The JS client repeats a request whose connection broke: the job continues, and the repeat gets its result."""
     async with harness.client() as client:
         first = asyncio.create_task(client.post(PATH, json=INPUT, headers=KEY))
         await harness.notifier.woken.wait()
@@ -107,11 +107,11 @@ async def test_who_has_a_key_may_come_back(harness: ApiHarness) -> None:
     assert reply.headers["x-fal-request-id"] == (await only_job(harness.store)).id
 
 
-@pytest.mark.parametrize("turns", range(0, 40, 3))
-async def test_going_away_at_any_step_keeps_a_job_with_a_key(harness: ApiHarness, turns: int) -> None:
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+async def test_disconnecting_at_any_step_keeps_a_job_with_a_key(harness: ApiHarness, steps: int) -> None:
     async with harness.client() as client:
         task = asyncio.create_task(client.post(PATH, json=INPUT, headers=KEY))
-        for _ in range(turns):
+        for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -120,7 +120,7 @@ async def test_going_away_at_any_step_keeps_a_job_with_a_key(harness: ApiHarness
             assert (await client.post(PATH, json=INPUT, headers=KEY)).status_code == 200
 
 
-async def waits(harness: ApiHarness, number: int) -> None:
+async def await_waiting(harness: ApiHarness, number: int) -> None:
     async def enough() -> bool:
         return await harness.store.waiting() == number
 
@@ -128,7 +128,7 @@ async def waits(harness: ApiHarness, number: int) -> None:
 
 
 @pytest.mark.parametrize("path", [PATH, SUBMIT])
-async def test_a_queue_that_is_too_long_for_the_client(harness: ApiHarness, path: str) -> None:
+async def test_a_queue_longer_than_the_client_accepts(harness: ApiHarness, path: str) -> None:
     async with harness.client() as client:
 
         async def ask(limit: int) -> Any:
@@ -139,7 +139,7 @@ async def test_a_queue_that_is_too_long_for_the_client(harness: ApiHarness, path
         assert (reply.status_code, reply.json()["type"]) == (429, "concurrent_requests_limit")
         assert reply.headers["x-fal-needs-retry"] == "1" and "fal_max_queue_length" in reply.json()["detail"]
         asking = asyncio.create_task(ask(1))
-        await waits(harness, 2)
+        await await_waiting(harness, 2)
         async with harness.runner():
             harness.notifier.wake()
             assert (await asking).status_code == 200

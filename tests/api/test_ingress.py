@@ -1,4 +1,4 @@
-"""The deployment class of the API, without a cluster: what it opens, builds and tells the runner."""
+"""The deployment class of the API, without a cluster: construction, application, and hints to the runner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Replica = replica_class(Ingress).__mro__[1]  # below Serve's wrapper, which need
 
 
 class Handle:
-    """Keeps what is sent, as Serve's handle would send it; `broken` fails as one without a router does."""
+    """Records calls as Serve's handle would make them; `broken` fails like one without a router."""
 
     def __init__(self, broken: bool = False) -> None:
         self.sent: list[tuple[str, tuple[str, ...]]] = []
@@ -36,7 +36,7 @@ class Handle:
         return Method()
 
 
-async def test_it_serves_over_its_own_table(tmp_path: Path) -> None:
+async def test_it_serves_from_its_own_table(tmp_path: Path) -> None:
     settings = Settings(
         data_dir=tmp_path,
         public_url="https://fal.example",
@@ -67,7 +67,7 @@ def test_hints_go_to_the_runner() -> None:
 
 def test_a_lost_hint_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     HandleNotifier(Handle(broken=True)).wake()
-    assert "could not be told to wake" in caplog.text
+    assert "could not notify the runner: wake" in caplog.text
 
 
 def test_the_deployment_can_be_shipped() -> None:

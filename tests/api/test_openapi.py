@@ -1,4 +1,4 @@
-"""The queue as the vendor describes its own: valid OpenAPI 3.0, and true of what this service answers."""
+"""The queue's document in the vendor's form: valid OpenAPI 3.0 that matches the service's replies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def errors_of(document: dict[str, Any], name: str, value: Any) -> list[str]:
     return [error.message for error in OAS30Validator(schema).iter_errors(value)]
 
 
-async def test_the_document_is_valid_and_says_what_the_vendors_says(harness: ApiHarness) -> None:
+async def test_the_document_is_valid_and_matches_the_vendors(harness: ApiHarness) -> None:
     async with harness.client() as client:
         document = await fetch(client)
     OpenAPIV30SpecValidator(document).validate()
@@ -65,8 +65,8 @@ async def test_the_document_is_valid_and_says_what_the_vendors_says(harness: Api
     assert schemas["BirefnetV2VideoOutput"]["required"] == ["video"]
 
 
-async def test_the_document_is_true(harness: ApiHarness) -> None:
-    """Every reply of a job's way is what the document says of it, and what the input's schema refuses is refused."""
+async def test_the_document_matches_the_replies(harness: ApiHarness) -> None:
+    """Every reply in the lifecycle of a job matches its schema, and the input's schema rejects invalid input."""
     async with harness.client() as client:
         document = await fetch(client)
         queue = document["servers"][0]["url"]
@@ -91,8 +91,8 @@ async def test_the_document_is_true(harness: ApiHarness) -> None:
     assert errors_of(document, "BirefnetV2VideoInput", INPUT) == []
     for wrong in ({}, INPUT | {"model": "x"}, INPUT | {"sync_mode": None}, {"video_url": 1}):
         assert errors_of(document, "BirefnetV2VideoInput", wrong) != []
-    told = document["paths"][REQUEST + "/cancel"]["put"]["responses"]
-    (name,) = told[str(cancel.status_code)]["content"]["application/json"]["schema"].values()
+    responses = document["paths"][REQUEST + "/cancel"]["put"]["responses"]
+    (name,) = responses[str(cancel.status_code)]["content"]["application/json"]["schema"].values()
     assert errors_of(document, name.rpartition("/")[2], cancel.json()) == []
 
 
@@ -105,7 +105,7 @@ async def test_other_endpoints_are_unknown(harness: ApiHarness, query: dict[str,
     assert reply.status_code == status and ENDPOINT_ID in reply.json()["detail"]
 
 
-async def test_no_key_is_wanted(store: SqlJobStore, artifacts: Artifacts) -> None:
+async def test_no_key_is_required(store: SqlJobStore, artifacts: Artifacts) -> None:
     keys = KeyTable(str(store._database.writer.url.set(drivername="sqlite")))
     harness = ApiHarness(store, artifacts, verifier=Verifier(keys, 5.0), public_url="https://fal.example/x")
     async with harness.client() as client:

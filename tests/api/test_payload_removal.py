@@ -19,7 +19,7 @@ from serve_app.jobs.sql.store import SqlJobStore
 from tests.api.harness import INPUT, SIGNER, SUBMIT, ApiHarness, submitted
 from tests.api.history_harness import HISTORY, WritesTwoFiles, history, job
 
-NOBODY = str(uuid.uuid4())
+UNKNOWN_ID = str(uuid.uuid4())
 
 
 def payloads(job_id: str) -> str:
@@ -86,13 +86,13 @@ async def test_files_that_stay_can_be_asked_for_again(harness: ApiHarness) -> No
 
 async def test_what_cannot_be_removed(harness: ApiHarness) -> None:
     async with harness.client() as client:
-        for unknown in (NOBODY, "x", "%00"):
+        for unknown in (UNKNOWN_ID, "x", "%00"):
             reply = await client.delete(payloads(unknown))
             assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
         job_id = await job(client)
         for _ in range(2):
             reply = await client.delete(payloads(job_id))
-            assert reply.status_code == 409 and "not over" in reply.json()["detail"]
+            assert reply.status_code == 409 and "not ended" in reply.json()["detail"]
             await harness.store.claim("runner", 60.0, 1)
         assert (await history(client, expand="payloads"))["items"][0]["json_input"] == INPUT
         await harness.store.request_cancel(job_id)
@@ -133,6 +133,6 @@ async def test_accounts_see_their_own_and_administrators_remove(accounts: Accoun
     assert (await accounts.client.delete(payloads(job_id))).status_code == 401
     refused = await accounts.ask(user, "DELETE", payloads(job_id))
     assert refused.status_code == 403 and "admin" in refused.json()["detail"]
-    assert (await accounts.ask(user, "DELETE", payloads(NOBODY))).status_code == 404
+    assert (await accounts.ask(user, "DELETE", payloads(UNKNOWN_ID))).status_code == 404
     assert (await accounts.ask(other, "DELETE", payloads(job_id))).status_code == 404
     assert (await accounts.ask(admin, "DELETE", payloads(job_id))).status_code == 200

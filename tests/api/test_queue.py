@@ -1,4 +1,4 @@
-"""The queue's routes: submit, status, result and cancel, in every state of a job, under both forms of its address."""
+"""The queue's routes: submit, status, result and cancel, in every state of a job, below both forms of its path."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.api.harness import APP, INPUT, MEDIA, PATH, SUBMIT, VIDEO, ApiHarness
 from tests.jobs.steps import newest
 
 FORMS = ["/queue" + APP, "/queue" + PATH]
-NOWHERE = str(uuid.UUID(int=7))
+UNKNOWN_ID = str(uuid.UUID(int=7))
 
 
 async def claimed(harness: ApiHarness) -> Claim:
@@ -36,7 +36,7 @@ async def claimed(harness: ApiHarness) -> Claim:
     return claim
 
 
-async def test_a_submit_is_taken_and_says_where_to_ask(harness: ApiHarness) -> None:
+async def test_a_submit_returns_the_urls_of_its_job(harness: ApiHarness) -> None:
     async with harness.client() as client:
         reply = await client.post(SUBMIT, json=INPUT | {"model": "Matting"})
     job = await only_job(harness.store)
@@ -61,7 +61,7 @@ async def test_a_submit_is_taken_and_says_where_to_ask(harness: ApiHarness) -> N
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_the_life_of_a_job(harness: ApiHarness, form: str) -> None:
+async def test_the_lifecycle_of_a_job(harness: ApiHarness, form: str) -> None:
     async with harness.client() as client:
         await client.post(SUBMIT, json=INPUT)
         second = (await client.post(SUBMIT, json=INPUT)).json()["request_id"]
@@ -111,7 +111,7 @@ async def test_a_result_with_a_mask(harness: ApiHarness) -> None:
         assert (await client.get(base)).json() == {"video": VIDEO, "mask_video": VIDEO}
 
 
-async def test_logs_are_the_whole_list_so_far(harness: ApiHarness) -> None:
+async def test_logs_are_complete_so_far(harness: ApiHarness) -> None:
     async with harness.client() as client:
         base = await submitted(client)
         asked = (await client.get(base + "/status?logs=1")).json()["logs"]
@@ -181,7 +181,7 @@ async def test_a_failed_job_is_completed_with_an_error(
     assert wire.headers and all(result.headers[name] == value for name, value in wire.headers.items())
 
 
-async def test_a_start_deadline_is_the_callers(harness: ApiHarness) -> None:
+async def test_a_missed_start_deadline_is_the_clients_timeout(harness: ApiHarness) -> None:
     async with harness.client() as client:
         reply = await client.post(SUBMIT, json=INPUT, headers={"X-Fal-Request-Timeout": "0.11"})
         base = reply.json()["response_url"]
@@ -209,7 +209,7 @@ async def test_a_start_deadline_is_the_callers(harness: ApiHarness) -> None:
         b'{"other": "' + b"A" * 100_000 + b'"}',
     ],
 )
-async def test_an_invalid_input_is_taken_and_fails_as_run_does(harness: ApiHarness, content: bytes) -> None:
+async def test_an_invalid_input_is_accepted_and_fails_as_in_run(harness: ApiHarness, content: bytes) -> None:
     async with harness.runner() as claims, harness.client() as client:
         base = await submitted(client, content=content)
         status = await client.get(base + "/status")
@@ -272,10 +272,19 @@ async def test_a_finished_job_cannot_be_cancelled(harness: ApiHarness) -> None:
         assert (await client.get(base)).status_code == 200
 
 
-UNKNOWN = [NOWHERE, NOWHERE.upper(), "x", "%00", "..%5c", "%F0%9F%8E%AC", "0" * 5000, "%27%20OR%201=1"]
+INVALID_IDS = [
+    UNKNOWN_ID,
+    UNKNOWN_ID.upper(),
+    "x",
+    "%00",
+    "..%5c",
+    "%F0%9F%8E%AC",
+    "0" * 5000,
+    "%27%20OR%201=1",
+]
 
 
-@pytest.mark.parametrize("job_id", UNKNOWN)
+@pytest.mark.parametrize("job_id", INVALID_IDS)
 @pytest.mark.parametrize("form", FORMS)
 async def test_unknown_ids(harness: ApiHarness, form: str, job_id: str) -> None:
     async with harness.client() as client:
@@ -300,16 +309,16 @@ async def test_unknown_ids(harness: ApiHarness, form: str, job_id: str) -> None:
         ("POST", SUBMIT + "/", 404),
         ("POST", SUBMIT + "/stream", 404),
         ("GET", f"/queue{APP}/requests/", 404),
-        ("POST", f"/queue{APP}/requests/{NOWHERE}/cancel", 405),
-        ("GET", f"/queue{APP}/requests/{NOWHERE}/cancel", 405),
-        ("PUT", f"/queue{APP}/requests/{NOWHERE}", 405),
-        ("GET", f"/queue{APP}/requests/{NOWHERE}/", 404),
-        ("GET", f"/queue{APP}/requests/{NOWHERE}/status/", 404),
+        ("POST", f"/queue{APP}/requests/{UNKNOWN_ID}/cancel", 405),
+        ("GET", f"/queue{APP}/requests/{UNKNOWN_ID}/cancel", 405),
+        ("PUT", f"/queue{APP}/requests/{UNKNOWN_ID}", 405),
+        ("GET", f"/queue{APP}/requests/{UNKNOWN_ID}/", 404),
+        ("GET", f"/queue{APP}/requests/{UNKNOWN_ID}/status/", 404),
         ("POST", f"/queue{APP}", 404),
-        ("GET", f"{APP}/requests/{NOWHERE}", 404),
+        ("GET", f"{APP}/requests/{UNKNOWN_ID}", 404),
     ],
 )
-async def test_what_is_not_there_is_no_redirect(
+async def test_unknown_paths_are_not_redirected(
     harness: ApiHarness, method: str, path: str, status: int
 ) -> None:
     async with harness.client() as client:
@@ -319,13 +328,13 @@ async def test_what_is_not_there_is_no_redirect(
 
 
 async def test_a_job_of_another_account_is_unknown(harness: ApiHarness) -> None:
-    await harness.store.insert(NewJob(NOWHERE, {}, account="somebody"))
+    await harness.store.insert(NewJob(UNKNOWN_ID, {}, account="another"))
     async with harness.client() as client:
-        base = f"/queue{APP}/requests/{NOWHERE}"
+        base = f"/queue{APP}/requests/{UNKNOWN_ID}"
         for method, tail in (("GET", ""), ("GET", "/status"), ("GET", "/status/stream"), ("PUT", "/cancel")):
             reply = await client.request(method, base + tail)
             assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
-            assert reply.headers["x-fal-request-id"] != NOWHERE
+            assert reply.headers["x-fal-request-id"] != UNKNOWN_ID
     assert (await only_job(harness.store)).state is JobState.QUEUED
 
 
@@ -337,7 +346,7 @@ async def complete_inline(harness: ApiHarness) -> None:
     await harness.store.complete(claim.lease, JobResult(media, inline=True).as_json())
 
 
-async def test_an_inline_result_is_given_out_once(harness: ApiHarness) -> None:
+async def test_an_inline_result_is_returned_once(harness: ApiHarness) -> None:
     async with harness.client() as client:
         base = await submitted(client, json=INPUT | {"sync_mode": True})
         await complete_inline(harness)
@@ -356,7 +365,7 @@ async def test_an_inline_result_is_given_out_once(harness: ApiHarness) -> None:
     assert not (harness.artifacts.root / "outputs").exists()
 
 
-async def test_an_inline_result_that_could_not_be_read_can_be_asked_for_again(
+async def test_an_inline_result_that_could_not_be_read_can_be_requested_again(
     harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with harness.client() as client:
@@ -373,7 +382,7 @@ def _unavailable(*_: object) -> str:
     raise StorageUnavailable("the bucket does not answer")
 
 
-async def test_an_inline_result_whose_files_are_gone(harness: ApiHarness) -> None:
+async def test_an_inline_result_whose_files_were_deleted(harness: ApiHarness) -> None:
     async with harness.client() as client:
         base = await submitted(client, json=INPUT | {"sync_mode": True})
         await complete_inline(harness)
@@ -382,7 +391,7 @@ async def test_an_inline_result_whose_files_are_gone(harness: ApiHarness) -> Non
     assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
 
 
-async def test_a_result_that_is_no_longer_kept(harness: ApiHarness) -> None:
+async def test_an_expired_result(harness: ApiHarness) -> None:
     async with harness.client() as client:
         base = await submitted(client)
         await harness.store.complete((await claimed(harness)).lease, JobResult(MEDIA).as_json())
@@ -391,7 +400,7 @@ async def test_a_result_that_is_no_longer_kept(harness: ApiHarness) -> None:
     assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
 
 
-async def test_low_priority_waits_behind_normal(harness: ApiHarness) -> None:
+async def test_low_priority_queues_behind_normal(harness: ApiHarness) -> None:
     async with harness.client() as client:
         low = await submitted(client, json=INPUT, headers={"X-Fal-Queue-Priority": "low"})
         assert (await client.get(low + "/status")).json()["queue_position"] == 0
@@ -401,7 +410,7 @@ async def test_low_priority_waits_behind_normal(harness: ApiHarness) -> None:
     assert (await claimed(harness)).job.priority is Priority.NORMAL
 
 
-async def test_every_reply_has_the_time_it_took(harness: ApiHarness) -> None:
+async def test_every_reply_has_its_server_timing(harness: ApiHarness) -> None:
     async with harness.client() as client:
         replies: list[httpx.Response] = [
             await client.post(SUBMIT, json=INPUT),

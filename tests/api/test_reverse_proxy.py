@@ -1,4 +1,4 @@
-"""The application behind the reverse proxy: replies name addresses at the proxy, as the client asked for it."""
+"""The application behind the reverse proxy: URLs in replies have the authority that the client used."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HTTPS = {"X-Forwarded-Proto": "https"}
 
 
 @pytest_asyncio.fixture(name="harness")
-async def bench_fixture(store: SqlJobStore, artifacts: Artifacts) -> AsyncIterator[ApiHarness]:
+async def harness_fixture(store: SqlJobStore, artifacts: Artifacts) -> AsyncIterator[ApiHarness]:
     harness = ApiHarness(store, artifacts, urls=FileUrls(None, FileLinks(SIGNER)))
     async with harness.runner():
         yield harness
 
 
 def client(harness: ApiHarness, base: str, **headers: str) -> httpx.AsyncClient:
-    """As the proxy relays it: plain HTTP, the Host kept."""
+    """Sends requests as the proxy relays them: plain HTTP with the original Host."""
     transport = httpx.ASGITransport(ForwardedScheme(harness.app))
     return httpx.AsyncClient(transport=transport, base_url=base, headers=headers)
 
@@ -46,7 +46,7 @@ async def test_outputs_are_at_the_same_authority(harness: ApiHarness, host: str)
         ("127.0.0.1:8443", SUBMIT, "https://127.0.0.1:8443/queue"),
     ],
 )
-async def test_jobs_are_where_they_were_submitted(
+async def test_job_urls_have_the_same_authority(
     harness: ApiHarness, host: str, path: str, queue: str
 ) -> None:
     async with client(harness, f"http://{host}", **HTTPS) as proxy:
@@ -54,7 +54,7 @@ async def test_jobs_are_where_they_were_submitted(
     assert submit["response_url"] == f"{queue}/fal-ai/birefnet/requests/{submit['request_id']}"
 
 
-async def test_uploads_go_to_the_door(harness: ApiHarness) -> None:
+async def test_uploads_go_through_the_proxy(harness: ApiHarness) -> None:
     announced = {"file_name": "clip.mp4", "content_type": "video/mp4"}
     async with client(harness, "http://rest.fal.ai", **HTTPS) as proxy:
         token = (await proxy.post("/storage/auth/token?storage_type=fal-cdn-v3", json={})).json()
@@ -64,14 +64,14 @@ async def test_uploads_go_to_the_door(harness: ApiHarness) -> None:
     assert target["file_url"].startswith("https://rest.fal.ai/files/")
 
 
-async def test_nothing_but_a_scheme_is_believed(harness: ApiHarness) -> None:
-    for said in ("", "gopher", "https://evil.example", "https, http"):
-        async with client(harness, "http://fal.run", **{"X-Forwarded-Proto": said}) as proxy:
+async def test_invalid_forwarded_schemes_are_ignored(harness: ApiHarness) -> None:
+    for scheme in ("", "gopher", "https://evil.example", "https, http"):
+        async with client(harness, "http://fal.run", **{"X-Forwarded-Proto": scheme}) as proxy:
             url = (await proxy.post(PATH, json=INPUT)).json()["video"]["url"]
         assert url.startswith("http://fal.run/files/")
 
 
-async def test_without_the_door_it_is_not_believed(harness: ApiHarness) -> None:
+async def test_without_the_proxy_the_header_is_ignored(harness: ApiHarness) -> None:
     async with harness.client(base_url="http://fal.run", headers=HTTPS) as direct:
         url = (await direct.post(PATH, json=INPUT)).json()["video"]["url"]
     assert url.startswith("http://fal.run/files/")

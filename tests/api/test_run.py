@@ -1,4 +1,4 @@
-"""A synchronous request: from the body to a job, from its end to the reply."""
+"""Synchronous requests: from the body to a job, and from its end to the reply."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_the_content_type_does_not_matter(harness: ApiHarness, content_typ
         ("http://x", "https://cdn.example/prefix/", "https://cdn.example/prefix"),
     ],
 )
-async def test_urls_lead_where_the_client_came_from(
+async def test_urls_have_the_host_that_the_client_used(
     store: SqlJobStore, artifacts: Artifacts, base: str, public: str | None, url: str
 ) -> None:
     harness = ApiHarness(store, artifacts, urls=FileUrls(8001, FileLinks(SIGNER), public))
@@ -74,7 +74,7 @@ async def test_urls_lead_where_the_client_came_from(
 
 
 @pytest.mark.parametrize("host", ["", 'x"><script>', "a b", "evil.example/path?"])
-async def test_a_strange_host_header_is_not_repeated(harness: ApiHarness, host: str) -> None:
+async def test_an_invalid_host_header_is_not_repeated(harness: ApiHarness, host: str) -> None:
     async with harness.runner(), harness.client() as client:
         reply = await client.post(PATH, json=INPUT, headers={"Host": host})
     url = httpx.URL(reply.json()["video"]["url"])
@@ -103,7 +103,7 @@ async def test_a_large_data_uri_reaches_the_runner(harness: ApiHarness) -> None:
     assert claims[0].input["video_url"] == uri
 
 
-async def test_sync_mode_carries_the_file_and_forgets_it(harness: ApiHarness) -> None:
+async def test_sync_mode_returns_the_file_and_deletes_it(harness: ApiHarness) -> None:
     async def complete_with_a_file(store: SqlJobStore, claim: Claim) -> object:
         name = f"outputs/{claim.job.id}/1/output.webm"
         harness.artifacts.put_bytes(name, b"a video")

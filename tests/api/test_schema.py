@@ -1,4 +1,4 @@
-"""The nine inputs: defaults, exact values, and the error item of each way to get a field wrong."""
+"""The nine inputs: defaults, exact values, and the error item for each kind of invalid field."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_defaults() -> None:
         ("video_write_mode", ["fast", "balanced", "small"]),
     ],
 )
-def test_every_value_is_taken_and_reaches_the_job(field: str, values: list[Any]) -> None:
+def test_every_value_is_accepted_and_reaches_the_job(field: str, values: list[Any]) -> None:
     for value in values:
         video = parse(**{field: value})
         assert getattr(video, field) == value
@@ -67,7 +67,7 @@ def test_every_value_is_taken_and_reaches_the_job(field: str, values: list[Any])
         )
 
 
-def test_the_job_gets_everything() -> None:
+def test_the_job_gets_all_fields() -> None:
     video = parse(
         model="Matting",
         operating_resolution="2048x2048",
@@ -124,7 +124,7 @@ def test_booleans(field: str, value: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 5, True, ["http://x"], {"url": "http://x"}])
-def test_the_url_is_text(value: Any) -> None:
+def test_the_url_is_a_string(value: Any) -> None:
     (item,) = errors(json.dumps({"video_url": value}).encode())
     assert (item["type"], item["loc"], item["input"]) == ("string_type", ["body", "video_url"], value)
     assert item["msg"] == "Input should be a valid string"
@@ -161,14 +161,14 @@ def test_one_error_for_each_bad_field() -> None:
         b'{"a": 1} x',
     ],
 )
-def test_bodies_that_are_no_json(body: bytes) -> None:
+def test_bodies_that_are_not_json(body: bytes) -> None:
     (item,) = errors(body)
     assert item["type"] == "json_invalid" and item["loc"] == ["body"] and item["msg"] == "JSON decode error"
     assert item["ctx"]["error"] and item["url"] == "https://docs.fal.ai/errors/#json_invalid"
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"text"', b"true"])
-def test_bodies_that_are_no_object(body: bytes) -> None:
+def test_bodies_that_are_not_an_object(body: bytes) -> None:
     (item,) = errors(body)
     assert (item["type"], item["loc"], item["input"]) == ("dict_type", ["body"], json.loads(body))
 
@@ -185,7 +185,7 @@ def test_the_largest_resolution_is_for_one_model(model: Variant) -> None:
     assert field in item["msg"]
 
 
-def test_what_is_supported() -> None:
+def test_supported_combinations() -> None:
     for model in Variant:
         for resolution in (Resolution.R1024, Resolution.R2048):
             check_supported(
@@ -194,7 +194,7 @@ def test_what_is_supported() -> None:
     check_supported(parse(model="General Use (Dynamic)", operating_resolution="2304x2304"))
 
 
-def test_the_output_leaves_an_absent_mask_out() -> None:
+def test_the_output_omits_an_absent_mask() -> None:
     media = MediaFile("outputs/1/v.mp4", "video/mp4", "v.mp4", 10, 64, 48, 23.976, 1.5, 36)
     assert output_of(JobResult(media), lambda file: f"http://h/files/{file.name}") == {
         "video": {

@@ -1,4 +1,4 @@
-"""The served OpenAPI document against the served application: 2,000 made-up requests, no reply that it does not know.
+"""The OpenAPI document against the application: 2,000 generated requests, and only documented replies.
 
 `SCHEMATHESIS_SEED=1234` repeats a run.
 """
@@ -41,7 +41,7 @@ from tests.api.harness import MEDIA, ApiHarness, until
 
 EXAMPLES = 2000
 SEED = int(os.environ["SCHEMATHESIS_SEED"])
-FIXED = ("/health", QUEUE_OPENAPI, *JWKS_PATHS)  # one valid request is like another
+FIXED = ("/health", QUEUE_OPENAPI, *JWKS_PATHS)  # all valid requests are alike
 CHECKS = [
     status_code_conformance,
     content_type_conformance,
@@ -52,7 +52,7 @@ CHECKS = [
 
 @dataclass(frozen=True)
 class Service:
-    """A service with jobs in every state that lasts. `running`: one for each form of the address, to be cancelled."""
+    """A service with jobs in every lasting state. `running`: one for each form of the path, to be cancelled."""
 
     url: str
     over: list[str]
@@ -60,7 +60,7 @@ class Service:
 
 
 async def finish(store: SqlJobStore, claim: Claim) -> object:
-    """Some jobs fail, most end well; the second and the third one of all are never finished."""
+    """Fails every fifth job and completes the others, except the second and the third, which stay running."""
     if claim.job.number in (2, 3):
         return None
     if claim.job.number % 5 == 0:
@@ -70,7 +70,7 @@ async def finish(store: SqlJobStore, claim: Claim) -> object:
 
 
 async def expire(store: SqlJobStore) -> None:
-    """A tenth of a second is a valid start deadline, and now and then too short."""
+    """Expires start deadlines: generated ones can be as short as a tenth of a second."""
     while True:
         await store.expire_waiting()
         await asyncio.sleep(0.05)
@@ -78,7 +78,7 @@ async def expire(store: SqlJobStore) -> None:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Iterator[Service]:
-    """Served on a thread of its own, as the generator of requests knows no event loop."""
+    """Serves from a separate thread, as the request generator has no event loop."""
     directory = tmp_path_factory.mktemp("service")
     found: list[Service] = []
     ready, done = threading.Event(), threading.Event()
@@ -121,7 +121,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Iter
     thread.join()
 
 
-def test_replies_are_what_the_document_says(service: Service) -> None:
+def test_replies_match_the_document(service: Service) -> None:
     schema = schemathesis.openapi.from_url(service.url + "/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) == sum(1 for _ in schema.get_all_operations())
@@ -133,14 +133,14 @@ def test_replies_are_what_the_document_says(service: Service) -> None:
             seen[operation.label] = exercise(operation, each, service, session)
     print("\n".join(f"{label}: {dict(sorted(counts.items()))}" for label, counts in seen.items()))
     assert sum(counts.total() for counts in seen.values()) >= EXAMPLES
-    # The requests have reached what is behind the errors, too; a made-up URL is no target of the proxy.
+    # Every operation was also exercised successfully, except the proxy: a generated URL is no valid target.
     assert all(counts.keys() & {200, 202} for label, counts in seen.items() if CLIENT_PROXY not in label)
 
 
 def exercise(
     operation: APIOperation[Any, Any, Any, Any], examples: int, service: Service, session: requests.Session
 ) -> Counter[int]:
-    """Make `examples` requests, and count the statuses of the replies."""
+    """Makes `examples` requests and counts the statuses of the replies."""
     counts: Counter[int] = Counter()
     cases = operation.as_strategy(GenerationMode.POSITIVE)
     if operation.body:
@@ -148,7 +148,7 @@ def exercise(
     names: st.SearchStrategy[str | None] = st.none()
     if operation.path_parameters:
         known = [*service.over]
-        if "stream" not in operation.path:  # that of a running job would not end
+        if "stream" not in operation.path:  # the stream of a running job would not end
             known.append(service.running["v2" in operation.path])
         names |= st.sampled_from(known) | st.text(st.characters(exclude_characters="/."), min_size=1)
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from serve_app.api.status import Addresses
+from serve_app.api.status import JobUrls
 from serve_app.api.stream import PING, follow
 from serve_app.errors import DownloadFailed, to_wire
 from serve_app.files.http_server import HttpServer
@@ -22,14 +22,14 @@ from tests.api.harness import APP, INPUT, MEDIA, SUBMIT, ApiHarness, only_job, s
 
 
 async def events(stream: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
-    """The objects of a stream, read as strictly as the protocol has it."""
+    """The objects of a stream, parsed as strictly as the protocol requires."""
     async for line in stream:
         if line and not line.startswith(":"):
             assert line.startswith("data: ")
             yield json.loads(line.removeprefix("data: "))
 
 
-async def whole(client: httpx.AsyncClient, url: str) -> list[dict[str, Any]]:
+async def all_events(client: httpx.AsyncClient, url: str) -> list[dict[str, Any]]:
     async with client.stream("GET", url) as reply:
         assert reply.status_code == 200
         assert reply.headers["content-type"].startswith("text/event-stream")
@@ -40,7 +40,7 @@ async def whole(client: httpx.AsyncClient, url: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def served(harness: ApiHarness) -> AsyncIterator[httpx.AsyncClient]:
-    """A client over a socket: the one in the process gets a reply only when it is whole."""
+    """A client over a socket: the in-process one gets a reply only when it is complete."""
     server = HttpServer(harness.app, "127.0.0.1", 0, drain_s=1)
     await server.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
@@ -74,7 +74,7 @@ async def test_one_event_for_each_change(harness: ApiHarness, served: httpx.Asyn
         lines += event["logs"]
 
         await harness.store.report(claim.lease, Progress("decode", 48, 48, 6.0, 0.0))
-        event = await anext(stream)  # without a line in the log
+        event = await anext(stream)  # without a log line
         assert (event["progress"]["frames_per_second"], event["logs"]) == (6.0, [])
 
         await harness.store.complete(claim.lease, JobResult(MEDIA).as_json())
@@ -82,7 +82,7 @@ async def test_one_event_for_each_change(harness: ApiHarness, served: httpx.Asyn
         lines += event["logs"]
         assert [rest async for rest in stream] == []
     status = (await served.get(f"{form}/requests/{second}/status?logs=1")).json()
-    # What the JS client makes of it: the last event, with the lines of all.
+    # As the JS client combines them: the last event, with the lines of all.
     assert event | {"logs": lines} == status
     assert {"one", "two", "three"} <= {line["message"] for line in lines}
 
@@ -95,19 +95,19 @@ async def test_no_logs_unless_asked_for(harness: ApiHarness) -> None:
     async with harness.client() as client:
         base = await submitted(client)
         async with harness.runner(work):
-            got = await whole(client, base + "/status/stream")
+            got = await all_events(client, base + "/status/stream")
     assert got[-1]["status"] == "COMPLETED" and all(event["logs"] is None for event in got)
 
 
-async def test_a_job_that_is_over_is_one_event(harness: ApiHarness) -> None:
+async def test_a_finished_job_is_one_event(harness: ApiHarness) -> None:
     async def work(store: SqlJobStore, claim: Claim) -> object:
         return await store.fail(claim.lease, to_wire(DownloadFailed("the server answered 404")))
 
     async with harness.client() as client:
         base = await submitted(client)
         async with harness.runner(work):
-            await whole(client, base + "/status/stream")
-        (event,) = await whole(client, base + "/status/stream?logs=true")
+            await all_events(client, base + "/status/stream")
+        (event,) = await all_events(client, base + "/status/stream?logs=true")
         assert event == (await client.get(base + "/status?logs=true")).json()
     assert event["error_type"] == "file_download_error" and event["logs"]
 
@@ -122,14 +122,14 @@ async def test_cancelling_ends_the_stream(harness: ApiHarness, served: httpx.Asy
     assert (event["status"], event["error_type"]) == ("COMPLETED", "client_cancelled")
 
 
-class Caller:
-    """The end of a connection, as an ASGI server sees it."""
+class Connection:
+    """A client's connection, as an ASGI application sees it."""
 
     def __init__(self) -> None:
-        self.gone = asyncio.Event()
+        self.disconnected = asyncio.Event()
 
     async def receive(self) -> dict[str, str]:
-        await self.gone.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     def request(self) -> Request:
@@ -137,28 +137,28 @@ class Caller:
         return Request(scope, self.receive)
 
 
-async def test_silence_is_filled_with_comments_until_the_client_goes(harness: ApiHarness) -> None:
-    caller = Caller()
-    request = caller.request()
+async def test_heartbeats_are_comments_until_the_client_disconnects(harness: ApiHarness) -> None:
+    connection = Connection()
+    request = connection.request()
     job = await harness.store.insert(NewJob("a", {}))
-    stream = follow(harness.store, job, Addresses(request, None), False, request, look_s=0.001, ping_s=0.002)
+    stream = follow(harness.store, job, JobUrls(request, None), False, request, poll_s=0.001, ping_s=0.002)
     got = [await anext(stream) for _ in range(4)]
     assert got[0].startswith(b"data: {") and got[1:] == [PING] * 3
-    caller.gone.set()
+    connection.disconnected.set()
     assert [rest async for rest in stream if rest != PING] == []
 
 
-async def test_a_job_that_is_forgotten_ends_the_stream(harness: ApiHarness) -> None:
-    request = Caller().request()
+async def test_a_deleted_job_ends_the_stream(harness: ApiHarness) -> None:
+    request = Connection().request()
     job = await harness.store.insert(NewJob("a", {}))
-    stream = follow(harness.store, job, Addresses(request, None), False, request, look_s=0.001)
+    stream = follow(harness.store, job, JobUrls(request, None), False, request, poll_s=0.001)
     assert (await anext(stream)).startswith(b"data: ")
     await harness.store.request_cancel("a")
     await harness.store.delete(["a"])
     assert [rest async for rest in stream] == []
 
 
-async def test_a_client_that_hangs_up_leaves_nothing_behind(
+async def test_a_client_that_disconnects_leaves_no_task_behind(
     harness: ApiHarness, served: httpx.AsyncClient
 ) -> None:
     base = await submitted(served)

@@ -1,4 +1,4 @@
-"""Headers and query of run and submit: what they make of a job, and which are refused."""
+"""Headers and query of run and submit: their effect on the job, and invalid values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.jobs.steps import newest
 FILES = "https://files.example"
 
 
-def said(query: str = "", account: str | None = None, **headers: str) -> Submission:
+def submission(query: str = "", account: str | None = None, **headers: str) -> Submission:
     state = {} if account is None else {"account": account}
     pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
     return Submission.of(
@@ -33,17 +33,17 @@ def job(submission: Submission, **fields: Any) -> NewJob:
     return submission.job("id", sent, validated(VideoInput, sent))
 
 
-def test_nothing_said_is_the_default() -> None:
-    new = job(said())
+def test_defaults() -> None:
+    new = job(submission())
     request = validated(VideoInput, INPUT).to_request().as_json()
     assert new == NewJob("id", request, payload=INPUT)
 
 
-def test_everything_said_reaches_the_job() -> None:
+def test_every_option_reaches_the_job() -> None:
     new = job(
-        said(
+        submission(
             "fal_webhook=https%3A%2F%2Fhost.example%3A8443%2Fhook%3Fa%3D1&fal_max_queue_length=5",
-            account="somebody",
+            account="owner",
             x_fal_request_timeout="30.5",
             x_fal_queue_priority="LOW",
             x_fal_runner_hint="lane 7",
@@ -54,7 +54,7 @@ def test_everything_said_reaches_the_job() -> None:
         )
     )
     assert (new.account, new.priority, new.start_timeout_s) == (
-        "somebody",
+        "owner",
         Priority.LOW,
         30.5,
     )
@@ -65,12 +65,12 @@ def test_everything_said_reaches_the_job() -> None:
 
 @pytest.mark.parametrize("value", ["normal", "", "high", "0", "é"])
 def test_unknown_priorities_are_normal(value: str) -> None:
-    assert said(x_fal_queue_priority=value).priority is Priority.NORMAL
+    assert submission(x_fal_queue_priority=value).priority is Priority.NORMAL
 
 
 @pytest.mark.parametrize(("value", "keep"), [("0", False), ("1", True), ("", True), ("false", True)])
 def test_store_io(value: str, keep: bool) -> None:
-    new = job(said(x_fal_store_io=value))
+    new = job(submission(x_fal_store_io=value))
     assert (new.keep_result, new.payload is not None) == (keep, keep)
 
 
@@ -78,12 +78,12 @@ def test_store_io(value: str, keep: bool) -> None:
     ("value", "retry"), [("1", False), ("true", False), ("YES", False), ("0", True), ("no", True), ("", True)]
 )
 def test_no_retry(value: str, retry: bool) -> None:
-    assert job(said(x_fal_no_retry=value)).retry is retry
+    assert job(submission(x_fal_no_retry=value)).retry is retry
 
 
 @pytest.mark.parametrize("value", ["0.2", "1", "30.0", " 5 ", "1e3"])
 def test_timeouts(value: str) -> None:
-    assert said(x_fal_request_timeout=value).start_timeout_s == float(value)
+    assert submission(x_fal_request_timeout=value).start_timeout_s == float(value)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_timeouts(value: str) -> None:
     ],
 )
 def test_lifetimes(value: str, lifetime: float | None, caplog: pytest.LogCaptureFixture) -> None:
-    assert said(x_fal_object_lifecycle_preference=value).lifetime_s == lifetime
+    assert submission(x_fal_object_lifecycle_preference=value).lifetime_s == lifetime
     assert caplog.text == ""
 
 
@@ -115,21 +115,21 @@ def test_lifetimes(value: str, lifetime: float | None, caplog: pytest.LogCapture
         '{"expiration_duration_seconds": 1' + "0" * 400 + "}",
     ],
 )
-def test_broken_lifetimes_are_ignored_with_a_log_line(value: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert said(x_fal_object_lifecycle_preference=value).lifetime_s is None
+def test_invalid_lifetimes_are_ignored_with_a_log_line(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert submission(x_fal_object_lifecycle_preference=value).lifetime_s is None
     assert "x-fal-object-lifecycle-preference" in caplog.text
 
 
-WRONG = [
+INVALID = [
     ({"x_fal_request_timeout": value}, "", "X-Fal-Request-Timeout")
     for value in ("", "soon", "0", "0.1", "-5", "nan", "inf", "1e999", "1,5")
 ]
-WRONG += [({"idempotency_key": "k" * 256}, "", "Idempotency-Key")]
-WRONG += [
+INVALID += [({"idempotency_key": "k" * 256}, "", "Idempotency-Key")]
+INVALID += [
     ({}, f"fal_max_queue_length={value}", "fal_max_queue_length")
     for value in ("", "-1", "1.5", "many", "%D9%A5", "9" * 5000)
 ]
-WRONG += [
+INVALID += [
     ({}, f"fal_webhook={value}", "fal_webhook")
     for value in (
         "",
@@ -147,16 +147,16 @@ WRONG += [
 ]
 
 
-@pytest.mark.parametrize(("headers", "query", "name"), WRONG)
-def test_what_cannot_be_meant_is_refused(headers: dict[str, str], query: str, name: str) -> None:
+@pytest.mark.parametrize(("headers", "query", "name"), INVALID)
+def test_invalid_values_are_refused(headers: dict[str, str], query: str, name: str) -> None:
     with pytest.raises(BadRequest, match=name):
-        said(query, **headers)
+        submission(query, **headers)
 
 
 @pytest.mark.parametrize("path", [PATH, SUBMIT])
-async def test_a_refusal_on_the_wire(harness: ApiHarness, path: str) -> None:
+async def test_bad_requests_on_the_wire(harness: ApiHarness, path: str) -> None:
     async with harness.client() as client:
-        for headers, query, name in WRONG:
+        for headers, query, name in INVALID:
             named = {key.replace("_", "-"): value for key, value in headers.items()}
             reply = await client.post(f"{path}?{query}", json=INPUT, headers=named)
             assert (reply.status_code, reply.json()["error_type"]) == (400, "bad_request")
@@ -165,9 +165,9 @@ async def test_a_refusal_on_the_wire(harness: ApiHarness, path: str) -> None:
     assert await newest(harness.store, 1) == []
 
 
-def test_the_payload_is_what_was_sent_without_the_video() -> None:
+def test_the_payload_is_the_input_without_the_video() -> None:
     uri = "data:video/mp4;base64," + "A" * 5000
-    new = job(said(), video_url=uri, mine={"list": ["data:,short", uri, 1.5]}, sync_mode="false")
+    new = job(submission(), video_url=uri, mine={"list": ["data:,short", uri, 1.5]}, sync_mode="false")
     assert new.input["video_url"] == uri and new.payload is not None
     cut = new.payload["video_url"]
     assert cut.startswith("data:video/mp4;base64,AAAA") and cut.endswith(f"…({len(uri)} bytes)")
@@ -180,39 +180,39 @@ def test_the_payload_is_what_was_sent_without_the_video() -> None:
 
 
 def test_no_payload_of_an_inline_request() -> None:
-    assert job(said(), sync_mode=True).payload is None
+    assert job(submission(), sync_mode=True).payload is None
     sent = INPUT | {"sync_mode": True, "model": "nonsense"}
-    assert said().refused("id", sent, b"", to_wire(DownloadFailed("x"))).payload is None
+    assert submission().refused("id", sent, b"", to_wire(DownloadFailed("x"))).payload is None
 
 
-def test_no_payload_that_would_weigh_on_the_table() -> None:
-    assert job(said(), other="x" * 100_000).payload is None
-    assert job(said(), other=["data:," + "A" * 2000] * 100_000).payload is None
+def test_no_payload_that_is_too_large() -> None:
+    assert job(submission(), other="x" * 100_000).payload is None
+    assert job(submission(), other=["data:," + "A" * 2000] * 100_000).payload is None
 
 
 def test_the_payload_is_json_for_every_database() -> None:
     sent = parse_object(b'{"video_url": "x", "huge": 1e999, "text": "\\u20ac"}')
-    assert said().job("id", sent, validated(VideoInput, sent)).payload == {
+    assert submission().job("id", sent, validated(VideoInput, sent)).payload == {
         "video_url": "x",
         "huge": None,
         "text": "€",
     }
 
 
-def test_a_refused_job_keeps_what_was_sent() -> None:
+def test_a_refused_job_keeps_its_payload() -> None:
     wire = to_wire(DownloadFailed("x"))
-    new = said(idempotency_key="k").refused("id", {"model": "nonsense"}, b"...", wire)
+    new = submission(idempotency_key="k").refused("id", {"model": "nonsense"}, b"...", wire)
     assert (new.error, new.payload, new.input) == (wire, {"model": "nonsense"}, {})
-    broken = said(idempotency_key="k").refused("id", None, b"{", wire)
+    broken = submission(idempotency_key="k").refused("id", None, b"{", wire)
     assert broken.payload is None and broken.fingerprint not in (None, new.fingerprint)
 
 
-def test_fingerprints_tell_inputs_apart() -> None:
-    with_key = said(idempotency_key="k")
+def test_fingerprints_distinguish_inputs() -> None:
+    with_key = submission(idempotency_key="k")
     one = job(with_key).fingerprint
     assert one == job(with_key, model="General Use (Light)", unknown="field").fingerprint
     assert one != job(with_key, model="Matting").fingerprint
-    assert job(said()).fingerprint is None
+    assert job(submission()).fingerprint is None
     wire = to_wire(DownloadFailed("x"))
     ordered = with_key.refused("id", {"a": 1, "b": 2}, b"", wire).fingerprint
     assert ordered == with_key.refused("id", {"b": 2, "a": 1}, b"", wire).fingerprint

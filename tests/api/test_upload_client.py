@@ -1,4 +1,4 @@
-"""Uploads by the official Python client, over plain http: for uploads it can be told whole addresses."""
+"""Uploads by the official Python client over plain http: its upload URLs, unlike its hosts, have a scheme."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.api.uploads_harness import DATA, Service, service_fixture  # noqa: F4
 
 @pytest.fixture
 def python(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.SyncClient]:
-    """The official client, led here by its own settings. It never closes its connections; this does."""
+    """The official client, pointed at this service. It never closes its connections; this fixture does."""
     opened: list[httpx.Client] = []
 
     class Recorded(httpx.Client):
@@ -76,7 +76,7 @@ async def test_the_client_falls_back(service: Service, python: fal_client.SyncCl
     assert (await service.client.get(url)).content == DATA[:1000]
 
 
-async def test_the_client_hears_why_not(
+async def test_the_client_gets_the_error_message(
     service: Service, python: fal_client.SyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(official, "MULTIPART_THRESHOLD", 10_000_000)

@@ -1,4 +1,4 @@
-"""The REST routes before an upload, and the upload after them, as the JavaScript client does it."""
+"""The storage routes, and the uploads that follow, as the JavaScript client makes them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_an_announced_upload_in_parts(service: Service) -> None:
             "initiate",
             None,
             3600,
-        ),  # as long as the upload may take, which is more than the 1,000 of the settings
+        ),  # the time that the upload may take, which is more than the 1,000 s of the settings
         ("initiate", '{"expiration_duration_seconds": 60}', 3600),
         ("initiate", '{"expiration_duration_seconds": 86400}', 86_400),
         ("initiate", "{broken", 3600),
@@ -89,7 +89,7 @@ async def test_lifetimes(service: Service, path: str, lifecycle: str | None, sec
 @pytest.mark.parametrize(
     "path", ["/storage/upload/initiate", "/rest/storage/upload/initiate-multipart", "/tokens/"]
 )
-async def test_bodies_that_cannot_be_used(service: Service, path: str) -> None:
+async def test_invalid_bodies(service: Service, path: str) -> None:
     fields = ["allowed_apps"] if path == "/tokens/" else ["file_name", "content_type"]
     for content, kinds, places in (
         (b"", ["json_invalid"], [[]]),
@@ -112,7 +112,7 @@ async def test_bodies_that_cannot_be_used(service: Service, path: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "/rest"])
-async def test_a_token_in_place_of_the_key(service: Service, prefix: str) -> None:
+async def test_a_token_that_replaces_the_key(service: Service, prefix: str) -> None:
     body = {"allowed_apps": ["birefnet"], "token_expiration": 120}
     reply = await service.client.post(f"{prefix}/tokens/", json=body, headers=KEY)
     claims = SIGNER.claims(Purpose.APP, reply.json())
@@ -120,7 +120,7 @@ async def test_a_token_in_place_of_the_key(service: Service, prefix: str) -> Non
     assert 110 < claims["exp"] - time.time() <= 120
 
 
-async def test_tokens_are_no_use_elsewhere(service: Service) -> None:
+async def test_tokens_are_refused_elsewhere(service: Service) -> None:
     target = (await service.client.post("/storage/upload/initiate", json=CLIP)).json()
     put = httpx.URL(target["upload_url"]).params["token"]
     app = (await service.client.post("/tokens/", json={"allowed_apps": []})).json()

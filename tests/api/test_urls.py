@@ -1,4 +1,4 @@
-"""URLs of files: made for a client, and known again."""
+"""File URLs: built for a client, and recognised in inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve_app.files.signing import Signer
 from tests.api.harness import SIGNER
 
 
-def asked(host: str, scheme: str = "http") -> Request:
+def request_to(host: str, scheme: str = "http") -> Request:
     headers = [(b"host", host.encode())]
     server = ("10.0.0.1", 8000)
     return Request({"type": "http", "scheme": scheme, "path": "/", "headers": headers, "server": server})
@@ -24,15 +24,15 @@ def test_file_urls_follow_the_host() -> None:
     name = "outputs/ab12/1/output.mp4"
     path = SIGNER.file_path(name)
     urls = FileUrls(8001, FileLinks(SIGNER))
-    assert urls.of(name, asked("fal.example:443", "https")) == f"https://fal.example:8001{path}"
-    assert urls.of(name, asked("[::1]:8000")) == f"http://[::1]:8001{path}"
-    assert urls.of(name, asked("<script>")) == f"http://10.0.0.1:8001{path}"
+    assert urls.of(name, request_to("fal.example:443", "https")) == f"https://fal.example:8001{path}"
+    assert urls.of(name, request_to("[::1]:8000")) == f"http://[::1]:8001{path}"
+    assert urls.of(name, request_to("<script>")) == f"http://10.0.0.1:8001{path}"
     public = FileUrls(8001, FileLinks(SIGNER), "https://files.example/media/")
-    assert public.of(name, asked("fal.example")) == f"https://files.example/media{path}"
+    assert public.of(name, request_to("fal.example")) == f"https://files.example/media{path}"
     assert public.links.at(name, "https://other.example") == f"https://other.example{path}"
 
 
-def test_own_urls_are_known_again() -> None:
+def test_own_urls_are_recognised() -> None:
     for name in ("outputs/ab12/1/output.mp4", "uploads/0000000000-ab/clip.mp4"):
         path = SIGNER.file_path(name)
         for base in ("http://127.0.0.1:8001", "https://v3.fal.media", "https://files.example:9/media"):

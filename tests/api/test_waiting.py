@@ -1,4 +1,4 @@
-"""Waiting for a job: places, cancellation, and clients that go away."""
+"""Waiting for a job: the limit, cancellation, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ async def test_only_so_many_may_wait(store: SqlJobStore, artifacts: Artifacts) -
     async with harness.client() as client:
         waiting = [asyncio.create_task(client.post(PATH, json=INPUT)) for _ in range(2)]
 
-        async def both_are_in() -> bool:
+        async def both_are_queued() -> bool:
             return (await store.counts())[JobState.QUEUED] == 2
 
-        await until(both_are_in)
+        await until(both_are_queued)
         reply = await client.post(PATH, json=INPUT)
         assert reply.status_code == 429 and reply.json()["type"] == "concurrent_requests_limit"
         assert reply.headers["x-fal-needs-retry"] == "1"
@@ -45,8 +45,8 @@ async def test_only_so_many_may_wait(store: SqlJobStore, artifacts: Artifacts) -
     assert (await store.counts())[JobState.COMPLETED] == 3
 
 
-async def test_a_cancelled_handler_takes_its_job_along(harness: ApiHarness) -> None:
-    """What Serve does when the client has gone, at any moment of the request."""
+async def test_a_cancelled_handler_cancels_its_job(harness: ApiHarness) -> None:
+    """Serve cancels the handler when the client disconnects."""
 
     async def cancelled() -> bool:
         return (await only_job(harness.store)).state is JobState.CANCELLED
@@ -61,24 +61,24 @@ async def test_a_cancelled_handler_takes_its_job_along(harness: ApiHarness) -> N
     assert harness.notifier.cancelled == [(await only_job(harness.store)).id]
 
 
-async def test_cancelling_at_any_step_leaves_no_job_alive(harness: ApiHarness) -> None:
+async def test_cancelling_at_any_step_leaves_no_queued_job(harness: ApiHarness) -> None:
     async with harness.client() as client:
-        for turns in range(40):
+        for steps in range(40):
             task = asyncio.create_task(client.post(PATH, json=INPUT))
-            for _ in range(turns):
+            for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def none_alive() -> bool:
+    async def none_queued() -> bool:
         counts = await harness.store.counts()
         return counts[JobState.QUEUED] == 0
 
-    await until(none_alive)
+    await until(none_queued)
 
 
-async def test_a_client_that_hangs_up(harness: ApiHarness) -> None:
-    """On a plain ASGI server, which does not cancel handlers: here the job runs already."""
+async def test_a_client_that_disconnects(harness: ApiHarness) -> None:
+    """On a plain ASGI server, which does not cancel handlers, with a job that is running."""
     running = asyncio.Event()
 
     async def work(store: SqlJobStore, claim: Claim) -> None:

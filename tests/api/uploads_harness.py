@@ -1,4 +1,4 @@
-"""The storage routes of the API and a file server, each on a port of its own."""
+"""The storage routes of the API and a file server, each on its own port."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DATA = os.urandom(400_000)
 
 
 class Accounts:
-    """Takes the Authorization header for the account's name."""
+    """Uses the Authorization header as the account's name."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -41,7 +41,7 @@ class Accounts:
 
 @dataclass
 class Service:
-    """`rest` and `files` are the two addresses; `client` speaks to the first."""
+    """`rest` and `files` are the base URLs; `client` is bound to the first."""
 
     rest: str
     files: str

@@ -24,7 +24,7 @@ def keys(tmp_path: Path) -> Keys:
     return lambda *arguments: CliRunner().invoke(app, ["keys", *arguments, *common])
 
 
-def test_a_key_from_making_to_its_end(keys: Keys) -> None:
+def test_the_lifecycle_of_a_key(keys: Keys) -> None:
     made = keys("create", "--name", "laptop [1]", "--admin")
     assert made.exit_code == 0
     key_id, _, secret = made.stdout.strip().partition(":")
@@ -41,20 +41,20 @@ def test_a_key_from_making_to_its_end(keys: Keys) -> None:
     assert again.exit_code == 1 and "no valid key" in again.stderr
 
 
-def test_what_cannot_be_done_is_told_in_a_line(keys: Keys, tmp_path: Path) -> None:
+def test_setup_errors_are_printed_in_one_line(keys: Keys, tmp_path: Path) -> None:
     unknown = keys("create", "--name", "x", "--account", "no-such")
-    assert unknown.exit_code == 2 and "leave --account out" in unknown.stderr and unknown.stdout == ""
+    assert unknown.exit_code == 2 and "leave out --account" in unknown.stderr and unknown.stdout == ""
     (tmp_path / "jobs.sqlite").unlink()
     none = keys("list")
     assert none.exit_code == 2 and "birefnet-serve migrate" in none.stderr
 
 
-def test_webhook_keys_rotate_in_a_day_or_at_once(keys: Keys, tmp_path: Path) -> None:
+def test_webhook_keys_rotate_in_a_day_or_immediately(keys: Keys, tmp_path: Path) -> None:
     file = KeyFile(tmp_path / "webhook-keys.json")
     old = file.ring().signer(time.time()).public["kid"]
     assert keys("rotate-webhook").exit_code == 0
     assert len(file.ring().keys) == 2 and file.ring().signer(time.time()).public["kid"] == old
-    told = keys("rotate-webhook", "--now")
+    rotated = keys("rotate-webhook", "--now")
     new = file.ring().signer(time.time()).public["kid"]
-    assert new != old and new in told.stderr
+    assert new != old and new in rotated.stderr
     assert [key["kid"] for key in file.ring().published(time.time())["keys"]] == [old, new]

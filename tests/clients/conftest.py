@@ -1,4 +1,4 @@
-"""A service over https, and the official clients as programs of their own that are led to it by their environment."""
+"""A service over https, and the official clients as separate programs that their environment points at it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def files_url(service: Service) -> str:
 
 @pytest.fixture
 def python(service: Service, files_url: str, clips: tuple[str, str]) -> Program:
-    """The standard output of a Python program with its arguments, led to the service."""
+    """Runs a Python program that is pointed at the service, and returns its standard output."""
     authority = service.url.removeprefix("https://")
     environment = {
         "FAL_RUN_HOST": f"{authority}/run",
@@ -64,7 +64,7 @@ def python(service: Service, files_url: str, clips: tuple[str, str]) -> Program:
 
 @pytest.fixture(scope="package")
 def node() -> str:
-    """The interpreter, where the client is installed as well."""
+    """The interpreter; skips the test unless the client is installed too."""
     found = shutil.which("node")
     if found is None or not (HERE / "node_modules" / "@fal-ai" / "client").is_dir():
         pytest.skip("the JavaScript client is not installed: make node")
@@ -73,7 +73,7 @@ def node() -> str:
 
 @pytest.fixture
 def javascript(mode: str, node: str, service: Service, clips: tuple[str, str]) -> Program:
-    """The same for JavaScript, led in the way that the test module's fixture `mode` says."""
+    """The same for JavaScript; the test module's fixture `mode` says how the client is pointed at the service."""
     environment = {
         "FAL_RUN_URL": f"{service.url}/run",
         "FAL_QUEUE_URL": f"{service.url}/queue",
@@ -87,14 +87,14 @@ def javascript(mode: str, node: str, service: Service, clips: tuple[str, str]) -
 
 @pytest.fixture(scope="package")
 def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that stands in for the vendor's hosts."""
+    """A service that answers for the vendor's host names."""
     with running_service(tmp_path_factory.mktemp("names") / "data", tls=True, names=True) as running:
         yield running
 
 
 @pytest.fixture
 def named_python(named: Service, clips: tuple[str, str]) -> Program:
-    """A Python program that knows nothing of the service: only names lead to it."""
+    """Runs a Python program without any setting; name resolution alone points it at the service."""
     environment = {"NAMES_PORT": named.url.rpartition(":")[2], "SSL_CERT_FILE": str(named.ca)}
     return lambda name: call([sys.executable, "names.py", *name.split(), *clips], environment)
 
@@ -106,7 +106,7 @@ def named_javascript(node: str, named: Service, clips: tuple[str, str]) -> Progr
 
 
 def call(command: list[str], environment: dict[str, str]) -> str:
-    """What the program printed. Nothing of this process's environment leads it elsewhere."""
+    """Runs a program without this process's environment, and returns its standard output."""
     environment = {"PATH": os.environ["PATH"], "FAL_KEY": "any:key", **environment}
     done = subprocess.run(command, env=environment, cwd=HERE, capture_output=True, text=True, timeout=JOB_S)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

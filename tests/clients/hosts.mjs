@@ -1,8 +1,8 @@
-// Leads the official client to this service, which it has no setting for. Loaded before a program by
+// Points the official client at this service, for which it has no setting. Loaded before a program by
 // `node --import ./hosts.mjs`, so that the program itself stays as the vendor documents it.
 //
 // FAL_RUN_URL, FAL_QUEUE_URL, FAL_REST_URL: what https://fal.run, https://queue.fal.run, https://rest.fal.ai stand for.
-// FAL_MODE: middleware (the client's documented hook for requests), fetch (a fetch of our own) or proxy (its documented
+// FAL_MODE: middleware (the client's documented hook for requests), fetch (a custom fetch) or proxy (its documented
 // setting for a proxy, at FAL_PROXY_URL).
 import { fal } from "@fal-ai/client";
 

@@ -1,5 +1,5 @@
-// Name resolution and nothing else: the vendor's hosts are this machine, their port 443 is NAMES_PORT. What a hosts
-// file does for a service on that port. Loaded before a program by `node --import ./names.mjs`.
+// Changes only name resolution: the vendor's hosts are this machine, and their port 443 is NAMES_PORT, as a hosts file
+// would do for a service on port 443. Loaded before a program by `node --import ./names.mjs`.
 import { syncBuiltinESMExports } from "node:module";
 import tls from "node:tls";
 

@@ -1,12 +1,12 @@
-// Does one thing with the official client and prints what happened as one line of JSON; the tests judge it.
-//   node --import ./hosts.mjs node_driver.mjs WHAT SHORT_CLIP_URL LONG_CLIP_URL
+// Runs one action with the official client and prints the outcome as one line of JSON, which the tests check.
+//   node --import ./hosts.mjs node_driver.mjs ACTION SHORT_CLIP_URL LONG_CLIP_URL
 import { createHash } from "node:crypto";
 import { fal } from "@fal-ai/client";
 
 const ENDPOINT = "fal-ai/birefnet/v2/video";
 const UNKNOWN = "00000000-0000-4000-8000-000000000000";
 const LARGE = 91 * 2 ** 20; // the client sends more than 90 MiB in parts
-const [what, short, long] = process.argv.slice(2);
+const [action, short, long] = process.argv.slice(2);
 
 const failure = async (promise) => {
   try {
@@ -24,7 +24,7 @@ const download = async (url) => {
 
 const digest = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
-// An upload, and whether its URL gives the same bytes again.
+// Uploads a blob and compares the download with the original bytes.
 const uploaded = async (blob) => {
   const url = await fal.storage.upload(blob);
   const reply = await fetch(url);
@@ -32,7 +32,7 @@ const uploaded = async (blob) => {
   return { url, same, type: reply.headers.get("content-type") };
 };
 
-// A subscription with what its caller got to see on the way.
+// A subscription and the updates that its caller received.
 const subscribe = async (options) => {
   const updates = [];
   let enqueued = null;
@@ -87,7 +87,7 @@ const actions = {
     return { submitted, completed, result, late };
   },
 
-  // A file as it is, and as a part of the input, which the client uploads by itself.
+  // A file by itself, and as part of the input, which the client then uploads.
   upload: async () => {
     const clip = new File([await (await fetch(short)).arrayBuffer()], "my clip.mp4", { type: "video/mp4" });
     const upload = await uploaded(clip);
@@ -130,4 +130,4 @@ const actions = {
   }),
 };
 
-console.log(JSON.stringify(await actions[what]()));
+console.log(JSON.stringify(await actions[action]()));

@@ -1,9 +1,9 @@
-"""Does one thing with the official client and prints what happened as one line of JSON; the tests judge it.
+"""Runs one action with the official client and prints the outcome as one line of JSON, which the tests check.
 
-    python python_driver.py WHAT SHORT_CLIP_URL LONG_CLIP_URL
+    python python_driver.py ACTION SHORT_CLIP_URL LONG_CLIP_URL
 
-Where the service is comes from the environment: as the client has it, and REST_URL and CDN_URL, for which it has but
-constants. Nothing of this project is imported.
+The environment names the service: by the client's own variables, and by REST_URL and CDN_URL, for which the client has
+only constants. Nothing of this project is imported.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ LARGE = 101 << 20  # the client sends more than 100 MiB in parts
 Facts = dict[str, Any]
 
 
-def main(what: str, short: str, long: str) -> None:
+def main(action: str, short: str, long: str) -> None:
     for constant in ("REST_URL", "CDN_URL"):
         if constant in os.environ:
             setattr(fal_client.client, constant, os.environ[constant])
-    print(json.dumps(ACTIONS[what](short, long)))
+    print(json.dumps(ACTIONS[action](short, long)))
 
 
 def seen(status: fal_client.Status) -> Facts:
@@ -41,7 +41,7 @@ def seen(status: fal_client.Status) -> Facts:
 
 
 def failure(call: Callable[[], Any]) -> Facts | None:
-    """What the client raised."""
+    """The error that the client raised, or None."""
     try:
         call()
     except fal_client.FalClientHTTPError as error:
@@ -61,7 +61,7 @@ def download(url: str) -> Facts:
 
 
 def uploaded(url: str, data: bytes) -> Facts:
-    """Whether the URL of an upload gives the same bytes again."""
+    """Downloads an upload and compares it with the original bytes."""
     reply = httpx.get(url)
     return {"url": url, "same": reply.content == data, "type": reply.headers["content-type"]}
 
@@ -104,7 +104,7 @@ def subscribe(short: str, long: str) -> Facts:
 
 
 def inline(short: str, long: str) -> Facts:
-    """`sync_mode`, with the mask, through the queue; a result that is not kept can be had once."""
+    """`sync_mode`, with the mask, through the queue; a result that is not kept is returned once."""
     handle = fal_client.submit(ENDPOINT, {"video_url": short, "sync_mode": True, "output_mask": True})
     return {"result": handle.get(), "again": failure(handle.get)}
 
@@ -123,7 +123,7 @@ def events(short: str, long: str) -> Facts:
 
 
 def upload(short: str, long: str) -> Facts:
-    """A file, its bytes, both by the asynchronous client, and through the repository that the client falls back to."""
+    """Uploads a file and bytes, with both clients, and through the repository that the client falls back to."""
     data = httpx.get(short).content
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "my clip.mp4"
@@ -148,7 +148,7 @@ def large_upload(short: str, long: str) -> Facts:
 
 
 def cancel(short: str, long: str) -> Facts:
-    """A job that runs."""
+    """Cancels a running job."""
     handle = fal_client.submit(ENDPOINT, {"video_url": long})
     for update in handle.iter_events():
         if isinstance(update, fal_client.InProgress):
@@ -163,7 +163,7 @@ def cancel(short: str, long: str) -> Facts:
 
 
 def client_timeout(short: str, long: str) -> Facts:
-    """The client cancels by itself; its own thread goes on polling until the job is over."""
+    """The client cancels the job itself; its thread keeps polling until the job ends."""
     try:
         fal_client.subscribe(ENDPOINT, {"video_url": long}, client_timeout=4)
     except fal_client.FalClientTimeoutError as error:
@@ -173,7 +173,7 @@ def client_timeout(short: str, long: str) -> Facts:
 
 
 def busy(short: str, long: str) -> Facts:
-    """With every place taken: who waits before whom, a start that comes too late, leaving the queue."""
+    """With every slot taken: queue positions, a missed start deadline, and cancelling a queued job."""
     running = [fal_client.submit(ENDPOINT, {"video_url": long}) for _ in range(SLOTS)]
     low = fal_client.submit(ENDPOINT, {"video_url": short}, priority="low")
     normal = fal_client.submit(ENDPOINT, {"video_url": short}, priority="normal")

@@ -1,4 +1,4 @@
-"""Both clients with no setting at all: the vendor's names lead to this service, and its authority is trusted."""
+"""Both clients without any setting: the vendor's names resolve to this service, and its authority is trusted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def javascript(named_javascript: Program) -> Driver:
 
 
 def check_video(video: Facts, file: Facts, host: str) -> None:
-    """The result lies below the very host that was asked for it."""
+    """The result's URL has the host that the client used."""
     assert video["url"].startswith(f"https://{host}/files/")
     assert video["num_frames"] == SHORT.frames
     assert file == {"status": 200, "bytes": video["file_size"]}
@@ -96,8 +96,8 @@ def test_every_host_is_served(named: Service) -> None:
         assert (reply.status_code, reply.json()) == (404, {"status": "NOT_FOUND"})
 
 
-def test_a_run_whose_client_leaves_is_cancelled(named: Service, clips: tuple[str, str]) -> None:
-    """All the way through the door, Serve and the job table."""
+def test_a_run_whose_client_disconnects_is_cancelled(named: Service, clips: tuple[str, str]) -> None:
+    """Through the reverse proxy, Serve and the job table."""
 
     def cancelled() -> int:
         return int(named.client.get("/health").json()["jobs"].get("cancelled", 0))
@@ -112,7 +112,7 @@ def test_a_run_whose_client_leaves_is_cancelled(named: Service, clips: tuple[str
 
 
 def test_prefixes_work_on_the_one_port(named: Service, clips: tuple[str, str]) -> None:
-    """For clients that come by the address of the service."""
+    """For clients that use the address of the service."""
     for prefix in ("", "/run"):
         reply = named.client.post(f"{prefix}/fal-ai/birefnet/v2/video", json={"video_url": clips[0]})
         url = reply.raise_for_status().json()["video"]["url"]

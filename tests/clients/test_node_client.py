@@ -1,5 +1,5 @@
-"""The official JavaScript client, unmodified, led to this service by a request middleware, by a fetch of our own, and
-by the proxy route.
+"""The official JavaScript client, unmodified, pointed at this service by a request middleware, a custom `fetch`, or the
+proxy route.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check_field(error: Facts, field: str, kind: str) -> None:
 
 
 def check_lines(lines: list[Facts]) -> None:
-    """A whole log, no line of it twice."""
+    """A complete log without repeated lines."""
     assert len(lines) >= 3
     assert len({(line["timestamp"], line["message"]) for line in lines}) == len(lines)
 

@@ -1,4 +1,4 @@
-"""The official Python client, unmodified: only its hosts, its key and the authority that it trusts are set."""
+"""The official Python client, unmodified: only its hosts, key and trusted authority are set."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def drive(python: Program) -> Driver:
 
 
 def check_video(service: Service, video: Facts, content_type: str = "video/mp4") -> None:
-    """The fields are there, and what they name is served over https."""
+    """The fields are correct, and the file is served over https."""
     assert video["url"].startswith("https://127.0.0.1:")
     assert (video["num_frames"], video["content_type"]) == (SHORT.frames, content_type)
     assert len(service.client.get(video["url"]).raise_for_status().content) == video["file_size"]
 
 
 def check_updates(updates: list[Facts]) -> None:
-    """States only go forward, the log only grows, and it tells of the job from the start to its end."""
+    """States only advance, and the log only grows and is complete in the end."""
     order = ["Queued", "InProgress", "Completed"]
     states = [order.index(update["state"]) for update in updates]
     assert states == sorted(states)

@@ -1,4 +1,4 @@
-"""The programs of the README's "Use it from your fal code", run as they stand but for addresses and the clip's name."""
+"""The programs in the README's "Use it from your fal code", run with only addresses and the clip's name replaced."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def programs(language: str) -> list[str]:
     return [code for name, code in BLOCK.findall(found[1]) if name == language]
 
 
-def led_here(code: str, service: Service, files_url: str, clips: tuple[str, str]) -> str:
-    """The code with this service's addresses in the place of the README's."""
-    here = {
+def adapted(code: str, service: Service, files_url: str, clips: tuple[str, str]) -> str:
+    """Replaces the README's addresses by those of this service."""
+    replacements = {
         "https://127.0.0.1:8001": files_url,
         "http://127.0.0.1:8000": service.url,
         "127.0.0.1:8000": service.url.removeprefix("https://"),
@@ -36,8 +36,8 @@ def led_here(code: str, service: Service, files_url: str, clips: tuple[str, str]
         "~/.birefnet-serve": str(service.data_dir),
         "--silent": "--silent --cacert $SSL_CERT_FILE",
     }
-    for there, instead in here.items():
-        code = code.replace(there, instead)
+    for documented, actual in replacements.items():
+        code = code.replace(documented, actual)
     return code
 
 
@@ -56,7 +56,7 @@ def run(command: list[str], service: Service, directory: Path, **environment: st
 
 @pytest.fixture
 def directory(tmp_path: Path, clips: tuple[str, str]) -> Path:
-    """With a clip.mp4 in it."""
+    """A directory that contains clip.mp4."""
     (tmp_path / "clip.mp4").write_bytes(httpx.get(clips[0], trust_env=False).content)
     return tmp_path
 
@@ -68,8 +68,8 @@ def check_output(service: Service, url: str, kind: str) -> None:
 def test_python(service: Service, files_url: str, clips: tuple[str, str], directory: Path) -> None:
     exports = next(code for code in programs("sh") if "FAL_QUEUE_RUN_HOST" in code)
     (program,) = programs("python")
-    (directory / "program.py").write_text(led_here(program, service, files_url, clips))
-    script = led_here(exports, service, files_url, clips) + f"{sys.executable} program.py"
+    (directory / "program.py").write_text(adapted(program, service, files_url, clips))
+    script = adapted(exports, service, files_url, clips) + f"{sys.executable} program.py"
     *log, url = run(["bash", "-euc", script], service, directory)
     assert "queued" in log
     check_output(service, url, "video/webm")
@@ -79,7 +79,7 @@ def test_javascript(
     node: str, service: Service, files_url: str, clips: tuple[str, str], directory: Path
 ) -> None:
     (program,) = programs("js")
-    (directory / "program.mjs").write_text(led_here(program, service, files_url, clips))
+    (directory / "program.mjs").write_text(adapted(program, service, files_url, clips))
     (directory / "node_modules").symlink_to(HERE / "node_modules")
     *log, url = run([node, "program.mjs"], service, directory, NODE_EXTRA_CA_CERTS=str(service.ca))
     assert "queued" in log
@@ -88,7 +88,7 @@ def test_javascript(
 
 def test_curl(service: Service, files_url: str, clips: tuple[str, str], directory: Path) -> None:
     program = next(code for code in programs("sh") if "status_url" in code)
-    lines = run(["bash", "-euc", led_here(program, service, files_url, clips)], service, directory)
+    lines = run(["bash", "-euc", adapted(program, service, files_url, clips)], service, directory)
     assert sum(line.startswith("data: ") for line in lines) >= 2
     url = re.search(r'"url":\s*"([^"]+)"', lines[-1])
     assert url is not None

@@ -1,4 +1,4 @@
-"""One service for the whole run: starting it costs half a minute."""
+"""One service for the whole run, since starting it takes half a minute."""
 
 from __future__ import annotations
 

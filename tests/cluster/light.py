@@ -1,4 +1,4 @@
-"""A light engine for tests of what surrounds the network: the matte is a fixed disc, each frame takes a set time."""
+"""A light engine for tests that need no network: the matte is a fixed disc, and each frame takes a set time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ENVIRONMENT = {"BIREFNET_SEGMENTER__ENGINE": "tests.cluster.light:make_engine"}
 
 
 class LightEngine:
-    """Sources of even size in 4:2:0 8 bit only: the colours go through as they are."""
+    """Passes colours through unchanged; only for sources of even size in 4:2:0 8 bit."""
 
     def __init__(self, frame_s: float) -> None:
         self._frame_s = frame_s
 
     def cut_out(self, frames: Frames, options: CutOptions, cancelled: Callable[[], bool]) -> Cutout:
         assert frames.layout.plane_sizes == options.layout.plane_sizes
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(len(frames)):
             if cancelled():
                 raise JobCancelled("cancelled while segmenting")
@@ -35,7 +35,9 @@ class LightEngine:
         disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
         matte = np.repeat((255 * disc).astype(np.uint8)[None], len(frames), axis=0)
         colour = Frames(frames.planes, options.layout, frames.pts, frames.time_base)
-        return Cutout(colour, matte, Provenance("light", "cpu", (height, width)), time.perf_counter() - begun)
+        return Cutout(
+            colour, matte, Provenance("light", "cpu", (height, width)), time.perf_counter() - started
+        )
 
 
 def make_engine(variant: Variant, settings: SegmenterSettings) -> LightEngine:

@@ -1,4 +1,4 @@
-"""What a file really holds, read with PyAV."""
+"""The content of a file, decoded with PyAV."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read(path: Path) -> Media:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         decoder: VideoCodecContext = stream.codec_context
-        if decoder.name == "vp9":  # FFmpeg's own decoder drops the alpha
+        if decoder.name == "vp9":  # FFmpeg's native decoder drops alpha
             decoder = VideoCodecContext.create("libvpx-vp9", "r")
         frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
         audio = None

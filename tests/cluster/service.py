@@ -1,4 +1,4 @@
-"""The real application as a user starts it: `birefnet-serve up` in a process of its own."""
+"""The real application as a user starts it: `birefnet-serve up` in a separate process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Service:
         names: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> Service:
-        """`names`: on one port, for the vendor's host names too."""
+        """Starts a service. `names`: on one port, under the vendor's host names too."""
         command = [sys.executable, "-m", "serve_app.cli.main", "up", "--config", str(config)]
         command += ["--port", str(free_port()), "--data-dir", str(data_dir)]
         command += ["--names"] if names else ["--files-port", str(free_port())]
@@ -77,7 +77,7 @@ class Service:
         return cls(data_dir, process, line.split()[1], certs.ca if tls else None)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it as a supervisor (or Ctrl-C) would; the exit status."""
+        """Stops it as a supervisor or Ctrl-C would, and returns the exit status."""
         self.client.close()
         self.process.send_signal(number)
         status = self.process.wait(timeout=60)
@@ -86,12 +86,12 @@ class Service:
         return status
 
     def kill(self) -> None:
-        """What a power cut does: every process of the service at once, none gets to say goodbye."""
+        """Kills every process of the service at once, as a power cut would."""
         self.client.close()
-        doomed = [self.process.pid, *descendants(self.process.pid)]
-        for pid in doomed:
-            os.kill(pid, signal.SIGSTOP)  # or the first deaths would be noticed, and met
-        for pid in doomed:
+        pids = [self.process.pid, *descendants(self.process.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)  # otherwise the others would react to the first deaths
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(timeout=60)
         assert self.process.stdout is not None
@@ -101,7 +101,7 @@ class Service:
         return self.client.post(ENDPOINT, json={"video_url": video_url, **fields})
 
     def download(self, reply: httpx.Response, directory: Path) -> Path:
-        """The video of a good reply, as a file."""
+        """Downloads the video of a successful reply."""
         assert reply.status_code == 200, reply.text
         video = reply.json()["video"]
         path = directory / f"{video['url'].split('/')[-3]}-{video['file_name']}"
@@ -126,7 +126,7 @@ class Service:
 
 @contextmanager
 def running_service(data_dir: Path, tls: bool = False, names: bool = False) -> Iterator[Service]:
-    """A service that is stopped in the end, and must then leave no process behind."""
+    """A service that is stopped on exit and must leave no process behind."""
     service = Service.start(data_dir, tls=tls, names=names)
     yield service
     started = descendants(service.process.pid)
@@ -165,7 +165,7 @@ def is_running(pid: int) -> bool:
 
 
 class MediaServer:
-    """Clips over HTTP from a directory, on loopback."""
+    """Serves the files of a directory over HTTP, on loopback."""
 
     def __init__(self, directory: Path) -> None:
         class Handler(SimpleHTTPRequestHandler):

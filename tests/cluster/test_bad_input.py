@@ -1,4 +1,4 @@
-"""Bad input over HTTP: the contract's error, the request's id, and nothing left behind."""
+"""Invalid input over HTTP: the contract's error, the request's id, and no files left behind."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_unreachable_host(service: Service) -> None:
 @pytest.mark.parametrize(
     "source", ["ftp://example.org/a.mp4", "/etc/passwd", "data:video/mp4;base64,@@@", "nonsense"]
 )
-def test_urls_of_no_use(service: Service, source: str) -> None:
+def test_unusable_urls(service: Service, source: str) -> None:
     the_error(service.cut_out(source), 422, "file_download_error", ["body", "video_url"])
 
 
@@ -116,7 +116,7 @@ def test_unknown_fields_are_ignored(service: Service, media_server: MediaServer)
     assert reply.json()["video"]["num_frames"] == 40
 
 
-def test_a_body_that_is_no_json(service: Service) -> None:
+def test_a_body_that_is_not_json(service: Service) -> None:
     reply = service.client.post(ENDPOINT, content=b'{"video_url": ')
     assert reply.status_code == 422
     assert reply.json()["detail"][0]["type"] == "json_invalid"

@@ -23,7 +23,7 @@ SECRET = "a secret that all nodes share"
 
 @dataclass(frozen=True)
 class OnBucket:
-    """A service whose artifacts lie in a bucket of its own."""
+    """A service that stores its artifacts in its own bucket."""
 
     service: Service
     endpoint: str
@@ -44,7 +44,7 @@ def on_bucket(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert service.stop() == 0
 
 
-def test_a_job_leaves_its_outputs_alone_in_the_bucket(
+def test_a_job_leaves_only_its_outputs_in_the_bucket(
     on_bucket: OnBucket, media_server: MediaServer, clips_dir: Path, tmp_path: Path
 ) -> None:
     make(clips_dir / CLIP.name, CLIP)
@@ -64,7 +64,7 @@ def test_a_job_leaves_its_outputs_alone_in_the_bucket(
     assert on_bucket.objects() == [f"outputs/{job}/1/mask.webm", f"outputs/{job}/1/output.webm"]
 
 
-def test_an_upload_is_a_source_without_another_transfer(on_bucket: OnBucket, clips_dir: Path) -> None:
+def test_an_upload_is_a_source_without_a_download(on_bucket: OnBucket, clips_dir: Path) -> None:
     client = on_bucket.service.client
     clip = make(clips_dir / "upload.mp4", CLIP)
     announced = {"content_type": "video/mp4", "file_name": "upload.mp4"}
@@ -84,6 +84,6 @@ def test_an_upload_is_a_source_without_another_transfer(on_bucket: OnBucket, cli
     assert result.json()["video"]["url"].startswith("data:video/mp4;base64,")
     while client.get(submitted["status_url"]).json()["status"] != "COMPLETED":
         pass
-    told = client.get(submitted["status_url"], params={"logs": 1}).json()
-    assert any(line["message"].startswith("the source is a file of this service") for line in told["logs"])
+    status = client.get(submitted["status_url"], params={"logs": 1}).json()
+    assert any(line["message"].startswith("the source is a file of this service") for line in status["logs"])
     assert client.get(submitted["response_url"]).status_code == 200

@@ -1,4 +1,4 @@
-"""The command line: it says when it is ready, and takes everything away with it."""
+"""`birefnet-serve up`: it stops every process, and reports errors in its arguments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_up_stops_with_a_job_under_way(tmp_path: Path, media_server: MediaServer, clips_dir: Path) -> None:
+def test_up_stops_with_a_running_job(tmp_path: Path, media_server: MediaServer, clips_dir: Path) -> None:
     """Ctrl-C: the job goes back to the queue for the next start, and every process ends."""
     make(clips_dir / "under-way.mp4", Clip("under-way.mp4", frames=200, width=160, height=96, options=X264))
     service = Service.start(tmp_path / "data")
@@ -52,14 +52,14 @@ def test_up_stops_with_a_job_under_way(tmp_path: Path, media_server: MediaServer
     assert [pid for pid in started if is_running(pid)] == []
 
 
-def test_a_taken_port_is_said(tmp_path: Path, service: Service) -> None:
+def test_a_taken_port_is_reported(tmp_path: Path, service: Service) -> None:
     port = service.url.rpartition(":")[2]
     done = cli("up", "--port", port, "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 2
     assert f"port {port} is taken" in done.stderr
 
 
-def test_a_profile_that_is_not_there() -> None:
+def test_a_missing_profile_is_reported() -> None:
     done = cli("up", "--config", "config/none.yaml", "--port", str(free_port()))
     assert done.returncode == 2
     assert "config/none.yaml does not exist" in done.stderr

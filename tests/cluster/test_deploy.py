@@ -24,7 +24,7 @@ from tests.video.clips import X264, Clip, make
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.skipif(shutil.which("curl") is None, reason="the documented request is one of curl"),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="the documented request uses curl"),
 ]
 
 BIN = Path(sys.executable).parent
@@ -33,7 +33,7 @@ CLIP = Clip("deploy.mp4", frames=12, options=X264)
 
 @pytest.fixture
 def ray_head() -> Iterator[str]:
-    """A Ray head with ports and a temporary directory of its own; its dashboard's address."""
+    """Starts a Ray head with its own ports and temporary directory; yields its dashboard's address."""
     temp = tempfile.mkdtemp(prefix="br-")
     dashboard = free_port()
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -50,7 +50,7 @@ def ray_head() -> Iterator[str]:
     address = f"http://127.0.0.1:{dashboard}"
     await_reply(f"{address}/api/version", head)
     yield address
-    for pid in (head.pid, *descendants(head.pid)):  # a polite end takes half a minute and shows nothing
+    for pid in (head.pid, *descendants(head.pid)):  # a graceful stop takes half a minute and tests nothing
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     head.wait(timeout=60)

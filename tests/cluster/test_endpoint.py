@@ -66,7 +66,7 @@ def test_the_audio_goes_along(service: Service, tmp_path: Path, url: UrlOf) -> N
 def test_the_matte_is_the_same_with_and_without_refinement(
     service: Service, tmp_path: Path, url: UrlOf, refine: bool
 ) -> None:
-    """Refinement changes colours, never alpha; what is opaque in both is the source's own."""
+    """Refinement changes colours, never alpha."""
     reply = service.cut_out(url(BASE), refine_foreground=refine, video_output_type=OutputType.WEBM.value)
     media = read(service.download(reply, tmp_path))
     plain = service.cut_out(url(BASE), refine_foreground=False, video_output_type=OutputType.WEBM.value)

@@ -1,4 +1,4 @@
-"""What dies is made up for: killed replicas, clients that go away."""
+"""Faults: killed replicas and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def undisturbed(service: Service, source: str, tmp_path_factory: pytest.TempPath
 
 
 async def until(service: Service, wanted: Callable[[Job], bool]) -> Job:
-    """Wait until the newest job fulfils a condition, as the job table has it."""
+    """Waits until the newest job in the job table fulfils a condition."""
     import asyncio
 
     store = SqlJobStore(f"sqlite+aiosqlite:///{service.data_dir / 'jobs.sqlite'}")
@@ -54,7 +54,7 @@ async def until(service: Service, wanted: Callable[[Job], bool]) -> Job:
 
 
 @pytest.mark.parametrize("deployment", ["Segmenter-light", "Decoder", "Encoder"])
-async def test_a_killed_replica_costs_nothing_but_time(
+async def test_a_killed_replica_does_not_change_the_output(
     service: Service, source: str, undisturbed: bytes, tmp_path: Path, deployment: str
 ) -> None:
     replies: list[httpx.Response] = []
@@ -69,7 +69,7 @@ async def test_a_killed_replica_costs_nothing_but_time(
     assert service.leftovers() == []
 
 
-async def test_a_client_that_goes_away_cancels_its_job(service: Service, source: str) -> None:
+async def test_a_client_that_disconnects_cancels_its_job(service: Service, source: str) -> None:
     def ask() -> None:
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(

@@ -1,4 +1,4 @@
-"""Every model in every type, every dial, mask and sync mode: each file opened, and its alpha held against the mask."""
+"""Every model, output type, quality, write mode, mask and sync mode: each file decoded, its alpha held to the mask."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check(file: dict[str, Any], media: Media, kind: OutputType) -> None:
 
 
 def check_alpha(media: Media, mask: Media, kind: OutputType) -> None:
-    """Both were encoded from one matte, each with its own loss."""
+    """Both are encoded from the same matte, each with its own loss."""
     assert mask.alpha is None or (mask.alpha == 255).all()
     assert len(mask.times) == FRAMES
     assert mask.audio is None
@@ -67,7 +67,7 @@ def check_alpha(media: Media, mask: Media, kind: OutputType) -> None:
     if kind is OutputType.MP4:
         assert media.alpha is None
         hidden = matte < 8
-        assert not hidden.any() or media.grey[hidden].mean() < 12  # black, but for the codec's rim
+        assert not hidden.any() or media.grey[hidden].mean() < 12  # black, except for ringing of the codec
         return
     assert media.alpha is not None
     alpha = media.alpha.astype(int)
@@ -98,11 +98,11 @@ def test_every_model_in_every_type(
 @pytest.mark.parametrize("write_mode", list(WriteMode))
 @pytest.mark.parametrize("quality", list(Quality))
 @pytest.mark.parametrize("kind", list(OutputType))
-def test_every_dial(
+def test_every_quality_and_write_mode(
     service: Service, tmp_path: Path, url: str, kind: OutputType, quality: Quality, write_mode: WriteMode
 ) -> None:
-    dials = {"video_quality": quality.value, "video_write_mode": write_mode.value}
-    reply = service.cut_out(url, video_output_type=kind.value, **dials)
+    options = {"video_quality": quality.value, "video_write_mode": write_mode.value}
+    reply = service.cut_out(url, video_output_type=kind.value, **options)
     assert reply.status_code == 200, reply.text
     assert "mask_video" not in reply.json()
     video = reply.json()["video"]
@@ -111,7 +111,7 @@ def test_every_dial(
 
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.parametrize("kind", list(OutputType))
-def test_sync_mode_carries_the_files_and_keeps_nothing(
+def test_sync_mode_returns_the_files_and_keeps_nothing(
     service: Service, tmp_path: Path, url: str, kind: OutputType, mask: bool
 ) -> None:
     plain = service.cut_out(url, video_output_type=kind.value, output_mask=mask)

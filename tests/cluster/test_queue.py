@@ -1,4 +1,4 @@
-"""The queue against the real application: cancelling what runs, repeating what broke off, and what the log says."""
+"""The queue of the real application: cancelling running jobs, repeating broken requests, and the log."""
 
 from __future__ import annotations
 
@@ -62,24 +62,26 @@ def test_cancelling_a_running_job_ends_it_at_once_and_frees_the_replicas(
     service: Service, url: UrlOf
 ) -> None:
     job = submit(service, url(LONG))
-    until(lambda: any(line.startswith("network: ") for line in lines(service, job)))  # in the midst of it
+    until(
+        lambda: any(line.startswith("network: ") for line in lines(service, job))
+    )  # segmentation is in progress
     assert service.leftovers() != []
     reply = service.client.put(f"{REQUESTS}/{job}/cancel")
     assert (reply.status_code, reply.json()) == (202, {"status": "CANCELLATION_REQUESTED"})
-    told = status(service, job)
-    assert (told["status"], told["error_type"]) == ("COMPLETED", "client_cancelled")
+    body = status(service, job)
+    assert (body["status"], body["error_type"]) == ("COMPLETED", "client_cancelled")
     assert service.client.get(f"{REQUESTS}/{job}").status_code == 499
     assert service.client.put(f"{REQUESTS}/{job}/cancel").json() == {"status": "ALREADY_COMPLETED"}
     until(lambda: service.leftovers() == [])  # only once all calls of its chunks have ended
-    assert service.cut_out(url(SHORT)).status_code == 200  # the replicas work on
-    assert lines(service, job)[-1] == "cancelled"  # and nothing of it came after its end
+    assert service.cut_out(url(SHORT)).status_code == 200  # the replicas are free again
+    assert lines(service, job)[-1] == "cancelled"  # no line follows the end
 
 
 def test_the_log_tells_true_figures_in_order(service: Service, url: UrlOf) -> None:
     job = submit(service, url(SHORT))
     until(lambda: status(service, job)["status"] == "COMPLETED")
-    told = status(service, job)
-    assert {line["level"] for line in told["logs"]} == {"INFO"}
+    body = status(service, job)
+    assert {line["level"] for line in body["logs"]} == {"INFO"}
     steps = [
         r"queued",
         r"downloaded \d+(\.\d\d MB| bytes) in \d+\.\d s",
@@ -90,13 +92,13 @@ def test_the_log_tells_true_figures_in_order(service: Service, url: UrlOf) -> No
         r"checked output\.mp4: 96x64, 30 frames, 1\.20 s, .*",
         r"completed",
     ]
-    messages = [line["message"] for line in told["logs"]]
+    messages = [line["message"] for line in body["logs"]]
     progress = [line for line in messages if re.match(r"\d+/30 frames", line)]
     assert all(
         re.fullmatch(step, line)
         for step, line in zip(steps, (m for m in messages if m not in progress), strict=True)
     )
-    assert 0 < told["metrics"]["inference_time"] < WAIT_S
+    assert 0 < body["metrics"]["inference_time"] < WAIT_S
 
 
 def test_a_run_that_broke_off_is_taken_up_again_with_its_key(service: Service, url: UrlOf) -> None:
@@ -104,7 +106,7 @@ def test_a_run_that_broke_off_is_taken_up_again_with_its_key(service: Service, u
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{service.url}{ENDPOINT}", json={"video_url": url(LONG)}, headers=key, timeout=3.0)
     first = submit(service, url(LONG), **key)
-    assert status(service, first)["status"] == "IN_PROGRESS"  # it was not cancelled with its client
+    assert status(service, first)["status"] == "IN_PROGRESS"  # not cancelled when its client disconnected
     service.client.put(f"{REQUESTS}/{first}/cancel")
     replayed = service.client.post(ENDPOINT, json={"video_url": url(LONG)}, headers=key)
     assert (replayed.status_code, replayed.headers["x-fal-request-id"]) == (499, first)
@@ -116,8 +118,8 @@ def test_hosts_stand_for_prefixes(service: Service, url: UrlOf) -> None:
     reply = service.client.post(
         ENDPOINT, json={"video_url": url(SHORT)}, headers={"Host": "queue.example.org:8443"}
     )
-    told = reply.json()
-    assert told["status_url"] == (
-        f"http://queue.example.org:8443/fal-ai/birefnet/requests/{told['request_id']}/status"
+    body = reply.json()
+    assert body["status_url"] == (
+        f"http://queue.example.org:8443/fal-ai/birefnet/requests/{body['request_id']}/status"
     )
-    until(lambda: status(service, told["request_id"])["status"] == "COMPLETED")
+    until(lambda: status(service, body["request_id"])["status"] == "COMPLETED")

@@ -1,4 +1,4 @@
-"""`birefnet-serve remove`: files and URLs, against a running server and with one of its own; its exit status."""
+"""`birefnet-serve remove`: files and URLs, on a running server and on a temporary one, and the exit status."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ def test_the_output_can_be_named(service: Service, clip: Path, tmp_path: Path) -
     assert read(out).codec == "gif"
 
 
-def test_a_server_of_its_own(clip: Path, tmp_path: Path) -> None:
+def test_a_temporary_server(clip: Path, tmp_path: Path) -> None:
     done = cli("remove", str(clip), "-o", str(tmp_path), "--no-refine", "--write-mode", "fast")
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "holiday-cutout.webm").alpha is not None
 
 
-def test_what_fails_is_said_and_the_rest_is_done(service: Service, clip: Path, tmp_path: Path) -> None:
+def test_failures_are_reported_and_the_others_processed(service: Service, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     sources = [str(tmp_path / "text.mp4"), str(tmp_path / "none.mp4"), str(clip)]
     done = cli("remove", *sources, "-o", str(tmp_path), "--server", service.url)
     assert done.returncode == 1
-    told = " ".join(done.stderr.split())
-    assert "text.mp4: video_url:" in told
-    assert "none.mp4: no such file" in told
+    stderr = " ".join(done.stderr.split())
+    assert "text.mp4: video_url:" in stderr
+    assert "none.mp4: no such file" in stderr
     assert (tmp_path / "holiday-cutout.webm").is_file()
 
 
-def test_a_server_that_is_not_there(clip: Path) -> None:
+def test_an_unreachable_server(clip: Path) -> None:
     done = cli("remove", str(clip), "--server", "http://127.0.0.1:9")
     assert done.returncode == 1
     assert "cannot be reached" in " ".join(done.stderr.split())

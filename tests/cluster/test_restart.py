@@ -1,4 +1,4 @@
-"""Nothing that was accepted is lost: every process killed in the middle of twenty jobs, on both databases."""
+"""No accepted job is lost: every process is killed in the middle of twenty jobs, on both databases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WAIT_S = 180.0
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Settings that name the database; none for SQLite, which lies in the data directory."""
+    """Settings of the database; none for SQLite, which is in the data directory."""
     if request.param == "sqlite":
         return {}
     new_postgres: Callable[[bool], str] = request.getfixturevalue("new_postgres")
@@ -32,7 +32,7 @@ def database(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 def finished(service: Service, ids: list[str]) -> dict[str, dict[str, Any]]:
-    """The terminal status objects of those jobs that are over."""
+    """The status objects of those jobs that have ended."""
     replies = {job: service.client.get(status_path(job), params={"logs": 1}) for job in ids}
     assert {reply.status_code for reply in replies.values()} <= {200, 202}
     return {job: reply.json() for job, reply in replies.items() if reply.status_code == 200}
@@ -48,10 +48,10 @@ def until(service: Service, ids: list[str], enough: Callable[[int], bool]) -> di
         over = finished(service, ids)
         if enough(len(over)):
             return over
-    raise AssertionError(f"{len(over)} of {len(ids)} jobs are over")
+    raise AssertionError(f"{len(over)} of {len(ids)} jobs have ended")
 
 
-def test_twenty_jobs_outlive_every_process(
+def test_twenty_jobs_survive_the_death_of_every_process(
     tmp_path: Path, clips_dir: Path, media_server: MediaServer, database: dict[str, str]
 ) -> None:
     make(clips_dir / CLIP.name, CLIP)
@@ -76,9 +76,9 @@ def test_twenty_jobs_outlive_every_process(
 def check(
     service: Service, tmp_path: Path, over: dict[str, dict[str, Any]], results: dict[str, dict[str, Any]]
 ) -> None:
-    """Every job is completed, has one version of its result, and the file is whole."""
+    """Every job is completed with a single version of its result, and its file is complete."""
     taken_over = 0
-    pictures = set()
+    decoded = set()
     for job, status in over.items():
         assert "error" not in status, status
         lines = [line["message"] for line in status["logs"]]
@@ -96,12 +96,12 @@ def check(
         media = read(path)
         assert len(media.times) == video["num_frames"] == CLIP.frames
         assert media.audio is not None
-        pictures.add(media.grey.tobytes())
-    assert taken_over > 0  # the kill did hit jobs at work
-    assert len(pictures) == 1  # and made no difference to any of them
+        decoded.add(media.grey.tobytes())
+    assert taken_over > 0  # the kill did hit running jobs
+    assert len(decoded) == 1  # and changed none of their outputs
     assert service.leftovers() == []
 
 
 def without_origin(video: dict[str, Any]) -> dict[str, Any]:
-    """The service has another port for its files after a restart."""
+    """Drops the origin of the URL: after a restart, the file server has another port."""
     return video | {"url": httpx.URL(video["url"]).path}

@@ -1,4 +1,4 @@
-"""Certificates for local use: accepted by strict verifiers, renewed under the same authority, refused when unusable."""
+"""Local certificates: strict verifiers accept them, renewal keeps the authority, unusable files are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def files(tmp_path: Path) -> CertFiles:
 
 @pytest.fixture
 async def port(files: CertFiles) -> AsyncIterator[int]:
-    """An https server that answers with the scheme it was asked by."""
+    """The port of an https server that answers with the request's scheme."""
 
     async def scheme(request: Request) -> PlainTextResponse:
         return PlainTextResponse(request.url.scheme)
@@ -53,7 +53,7 @@ async def port(files: CertFiles) -> AsyncIterator[int]:
 
 
 def strict(ca: Path) -> ssl.SSLContext:
-    """What Python 3.13 does by default."""
+    """Verifies as Python 3.13 does by default."""
     context = ssl.create_default_context(cafile=ca)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     return context
@@ -65,11 +65,11 @@ async def ask(url: str, verify: ssl.SSLContext | bool) -> str:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_strict_verification_accepts_it(files: CertFiles, port: int, host: str) -> None:
+async def test_strict_verification_accepts_the_certificate(files: CertFiles, port: int, host: str) -> None:
     assert await ask(f"https://{host}:{port}/", strict(files.ca)) == "https"
 
 
-async def test_nobody_else_trusts_it(port: int, tmp_path: Path) -> None:
+async def test_other_authorities_do_not_trust_the_certificate(port: int, tmp_path: Path) -> None:
     other = CertFiles(tmp_path / "other")
     make_certificates(other)
     for context in (ssl.create_default_context(), strict(other.ca)):
@@ -77,10 +77,8 @@ async def test_nobody_else_trusts_it(port: int, tmp_path: Path) -> None:
             await ask(f"https://127.0.0.1:{port}/", context)
 
 
-async def test_a_profile_trusts_the_certificate_that_it_serves_with(
-    files: CertFiles, port: int, tmp_path: Path
-) -> None:
-    """No authority is asked for, so certificates from elsewhere do as well."""
+async def test_a_profile_trusts_its_own_certificate(files: CertFiles, port: int, tmp_path: Path) -> None:
+    """The authority is not checked, so certificates from other issuers work too."""
 
     def profile(certs: CertFiles) -> Profile:
         tls = TlsSettings(certificate=certs.certificate, key=certs.key)
@@ -96,8 +94,8 @@ async def test_a_profile_trusts_the_certificate_that_it_serves_with(
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed (make node)")
-def test_node_accepts_it(files: CertFiles) -> None:
-    """A server and a client in one process, so that nothing of Python's has a say."""
+def test_node_accepts_the_certificate(files: CertFiles) -> None:
+    """Server and client are both Node's, so Python's TLS is not involved."""
     script = f"""
     const https = require("node:https"), fs = require("node:fs");
     const pem = {{ key: fs.readFileSync("{files.key}"), cert: fs.readFileSync("{files.certificate}") }};
@@ -170,7 +168,7 @@ def test_an_authority_with_another_key_is_refused(files: CertFiles) -> None:
 
 
 def expire(path: Path, signer: Path) -> None:
-    """The first certificate of `path` with its time over."""
+    """Replaces the first certificate of `path` by an expired copy, signed with the key in `signer`."""
     old = x509.load_pem_x509_certificate(path.read_bytes())
     builder = x509.CertificateBuilder(
         issuer_name=old.issuer,
@@ -188,7 +186,7 @@ def expire(path: Path, signer: Path) -> None:
 
 def test_an_expired_certificate_is_refused_and_renewed(files: CertFiles) -> None:
     expire(files.certificate, files.ca_key)
-    with pytest.raises(SetupError, match=r"has expired on .*birefnet-serve certs"):
+    with pytest.raises(SetupError, match=r"expired on .*birefnet-serve certs"):
         check(files.certificate, files.key)
     make_certificates(files)
     check(files.certificate, files.key)
@@ -208,8 +206,8 @@ def test_a_key_of_another_certificate_is_refused(files: CertFiles) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "two words", "http://host", "a..b"])
-def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SetupError, match="not a host name or an address"):
+def test_invalid_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SetupError, match="neither a host name nor an IP address"):
         make_certificates(CertFiles(tmp_path), [name])
     assert list(tmp_path.iterdir()) == []
 
@@ -219,7 +217,7 @@ def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
 
 
-def test_the_command_prints_what_to_set(tmp_path: Path) -> None:
+def test_the_command_prints_the_variables_to_set(tmp_path: Path) -> None:
     done = cli("certs", "--data-dir", str(tmp_path), "--name", "video.example.org")
     assert done.returncode == 0, done.stderr
     ca = tmp_path / "tls" / "ca.pem"
@@ -229,7 +227,7 @@ def test_the_command_prints_what_to_set(tmp_path: Path) -> None:
     assert f"export BIREFNET_TLS__KEY={tmp_path / 'own' / 'key.pem'}" in done.stdout.splitlines()
 
 
-def test_up_without_certificates_says_how_to_get_them(tmp_path: Path) -> None:
+def test_up_without_certificates_names_the_remedy(tmp_path: Path) -> None:
     done = cli("up", "--tls", "--data-dir", str(tmp_path), "--port", str(free_port()))
     assert done.returncode == 2
     assert f"{tmp_path / 'tls' / 'cert.pem'} does not exist" in done.stderr

@@ -1,4 +1,4 @@
-"""`up --names` and `certs --names`: what they lay out, and what they refuse before anything is started."""
+"""`up --names` and `certs --names`: the resulting profile, and what they refuse before starting anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from serve_app.cli.main import app
 from serve_app.errors import SetupError
 from serve_app.fal import VENDOR_NAMES
-from serve_app.local.certs import CertFiles, make_certificates, uncovered
+from serve_app.local.certs import CertFiles, make_certificates, missing_vendor_names
 from serve_app.local.profile import Profile, StartError
 from serve_app.settings import Settings
 
@@ -36,9 +36,7 @@ def test_one_port_for_everything(tmp_path: Path) -> None:
     settings = named.settings
     assert named.url == "https://127.0.0.1:8443"
     assert (settings.files.host, settings.files.port) == ("0.0.0.0", 8443)
-    assert (
-        settings.files.upstream == f"http://127.0.0.1:{named.port}"
-    )  # nobody reaches Serve but the reverse proxy
+    assert settings.files.upstream == f"http://127.0.0.1:{named.port}"  # only the reverse proxy reaches Serve
     assert (named.host, named.port != 8443) == ("127.0.0.1", True)
 
 
@@ -47,27 +45,27 @@ def test_names_need_https(tmp_path: Path) -> None:
         profile(tmp_path).with_names()
 
 
-def test_names_need_a_certificate_that_has_them(tmp_path: Path) -> None:
+def test_names_need_a_certificate_that_covers_them(tmp_path: Path) -> None:
     secure = profile(tmp_path).with_tls()
     with pytest.raises(SetupError, match="does not exist"):
         secure.with_names()
     made(tmp_path, "fal.run", "queue.fal.run")
-    with pytest.raises(StartError, match=r"not for rest\.fal\.ai, .* `birefnet-serve certs --names`"):
+    with pytest.raises(StartError, match=r"does not cover rest\.fal\.ai, .* `birefnet-serve certs --names`"):
         secure.with_names()
 
 
 def test_wildcards_cover_one_label(tmp_path: Path) -> None:
-    assert uncovered(made(tmp_path / "none").certificate) == list(VENDOR_NAMES)
+    assert missing_vendor_names(made(tmp_path / "none").certificate) == list(VENDOR_NAMES)
     wild = made(tmp_path / "wild", "fal.run", "*.fal.run", "*.fal.ai", "*.fal.media", "*.falrun.com")
-    assert uncovered(wild.certificate) == ["falrun.com"]
+    assert missing_vendor_names(wild.certificate) == ["falrun.com"]
 
 
 def test_the_certificate_for_names(tmp_path: Path) -> None:
-    """Beside those that were asked for."""
+    """The vendor's names are added to the requested ones."""
     done = CliRunner().invoke(app, ["certs", "--names", "--name", "own.example", "--data-dir", str(tmp_path)])
     assert done.exit_code == 0, done.output
     certificate = tmp_path / "tls" / "cert.pem"
-    assert uncovered(certificate) == []
+    assert missing_vendor_names(certificate) == []
     extensions = x509.load_pem_x509_certificate(certificate.read_bytes()).extensions
     held = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert {"own.example", "localhost"} <= set(held.get_values_for_type(x509.DNSName))

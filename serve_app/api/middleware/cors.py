@@ -1,4 +1,4 @@
-"""Cross-origin calls: pages of any origin may use the API. A key is a header that they send, never a cookie."""
+"""CORS: pages of any origin may use the API. They authenticate with a header, never a cookie."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = "GET, POST, PUT, DELETE"
-# By name: for browsers a `*` does not stand for Authorization.
+# Listed by name: in browsers `*` does not cover Authorization.
 REQUEST_HEADERS = (
     "authorization",
     "content-type",
@@ -46,7 +46,7 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": ", ".join(REQUEST_HEADERS),
     "Access-Control-Max-Age": "86400",
 }
-REPLY = [
+CORS_HEADERS = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", ", ".join(RESPONSE_HEADERS).encode()),
     (b"timing-allow-origin", b"*"),
@@ -54,27 +54,27 @@ REPLY = [
 
 
 class Cors:
-    """Opens every reply. The outermost layer: errors are to be read, too."""
+    """Adds CORS headers to every reply. The outermost layer, so that pages can read errors too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_open(message: Message) -> None:
+        async def send_with_cors(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *REPLY]
+                message["headers"] = [*message["headers"], *CORS_HEADERS]
             await send(message)
 
-        await self.app(scope, receive, send_open)
+        await self.app(scope, receive, send_with_cors)
 
 
 class Preflights:
-    """Answers every OPTIONS request. Outside of the keys: browsers send none along."""
+    """Answers every OPTIONS request. Outside authentication: browsers send no key with a preflight."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = scope["type"] == "http" and scope["method"] == "OPTIONS"
-        app = Response(status_code=204, headers=PREFLIGHT) if asked else self.app
+        is_preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
+        app = Response(status_code=204, headers=PREFLIGHT) if is_preflight else self.app
         await app(scope, receive, send)

@@ -1,7 +1,7 @@
-"""Virtual hosts: the vendor separates its services by host name, this application by a prefix of the path.
+"""Virtual hosts: the vendor separates its services by host name, this application by path prefix.
 
-`queue.fal.example/fal-ai/…` is `fal.example/queue/fal-ai/…`. Replies name addresses as the client would: with the
-prefix, or below the host that stands for it. Behind the reverse proxy the scheme that clients use is what that says.
+`queue.fal.example/fal-ai/…` is `fal.example/queue/fal-ai/…`. URLs in replies use the form that the client used: the
+prefix, or the host that stands for it. Behind the reverse proxy, their scheme is the one that it forwards.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.fal import QUEUE, REST
 
-PREFIXES = {"queue.": QUEUE, "rest.": REST}  # how a host name begins, and the prefix that it stands for
+PREFIXES = {"queue.": QUEUE, "rest.": REST}  # start of a host name -> path prefix
 
 
 class HostPrefixes:
-    """Puts the prefix that the host stands for before the path, unless the client has done so."""
+    """Prepends the prefix that the host stands for, unless the path already has it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -27,23 +27,23 @@ class HostPrefixes:
             if path != prefix and not path.startswith(prefix + "/"):
                 scope = {**scope, "path": root + prefix + path}
                 if raw := scope.get("raw_path"):
-                    head = root.encode()
-                    scope["raw_path"] = head + prefix.encode() + raw.removeprefix(head)
+                    root_bytes = root.encode()
+                    scope["raw_path"] = root_bytes + prefix.encode() + raw.removeprefix(root_bytes)
                 scope.setdefault("state", {})["host_prefix"] = prefix
         await self.app(scope, receive, send)
 
 
 class ForwardedScheme:
-    """Takes the scheme from X-Forwarded-Proto, unchecked: only for where every request comes by the reverse proxy."""
+    """Trusts the scheme in X-Forwarded-Proto; use it only where every request comes through the reverse proxy."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            said = next((value for name, value in scope["headers"] if name == b"x-forwarded-proto"), b"")
-            if said in (b"http", b"https"):
-                scope = {**scope, "scheme": said.decode()}
+            scheme = next((value for name, value in scope["headers"] if name == b"x-forwarded-proto"), b"")
+            if scheme in (b"http", b"https"):
+                scope = {**scope, "scheme": scheme.decode()}
         await self.app(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""What wraps every reply: the request id, a last resort for bugs, and the time that it took."""
+"""Request ids, the handler of last resort for bugs, and the Server-Timing header."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HEADER = b"x-fal-request-id"
 class RequestId:
     """Gives each request a fresh id and each reply the header `x-fal-request-id`.
 
-    A handler reads the id at `request.state.request_id` (the id for a job that it makes) and may set it to the
-    id of a job that the request is about. Errors that no handler caught become a reply here rather than in the
-    framework's outermost layer, whose reply would lack the header.
+    A handler reads the id from `request.state.request_id`, uses it for a job that it creates, and may replace it by
+    the id of the job that the request is about. Uncaught errors become a reply here rather than in the framework's
+    outermost layer, whose reply would lack the header.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -27,7 +27,7 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        # A dictionary of its own for each request: a server may share the one it passes in.
+        # A copy for each request: a server may share the one it passes in.
         state = scope["state"] = {**scope.get("state", {}), "request_id": str(uuid.uuid4())}
         started = False
 
@@ -47,7 +47,7 @@ class RequestId:
 
 
 class ServerTiming:
-    """Tells in each reply how many milliseconds passed in the application before the reply began."""
+    """Adds the header `server-timing`: milliseconds from the request's arrival to the start of the reply."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,6 +1,6 @@
-"""`/api/fal/proxy`: the clients' proxy mode. A header names the vendor's URL that is meant; it is served from here.
+"""`/api/fal/proxy`: the clients' proxy mode. A header names the vendor's URL to call, and this service answers for it.
 
-No request is passed on: the vendor's hosts stand for prefixes of this application, as its own virtual hosts do.
+No request is forwarded: the vendor's hosts stand for path prefixes of this application, as its virtual hosts do.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ TARGET_PARAMETER = {
     "name": TARGET,
     "in": "header",
     "required": True,
-    "description": f"The URL that is meant, at one of the hosts {', '.join(PREFIXES)}.",
+    "description": f"The target URL, at one of the hosts {', '.join(PREFIXES)}.",
     "schema": {"type": "string", "format": "uri"},
 }
 
 
 class ClientProxy:
-    """Gives a request the path and the query of its target; all else of it stays, so the reply is the target's own.
+    """Replaces the path and query of a proxy request by those of its target, which then answers it.
 
-    Outside of the keys: what counts is whether the target wants one. A request without a target of ours goes on as it
-    is, to the route that says so.
+    Outside authentication: whether a key is required depends on the target. A request without a valid target keeps its
+    path and reaches the route that refuses it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -51,7 +51,7 @@ class ClientProxy:
 
 
 def proxy_router() -> APIRouter:
-    """The route of those requests whose target is nothing of ours; its description is that of the others, too."""
+    """The route that refuses requests without a valid target; its OpenAPI description covers all proxy requests."""
     router = APIRouter(tags=["proxy"])
     for method in ("GET", "POST", "PUT"):
         router.add_api_route(
@@ -59,11 +59,13 @@ def proxy_router() -> APIRouter:
             _refuse,
             methods=[method],
             operation_id=f"proxy_{method.lower()}",
-            summary="Ask for a URL of the vendor's",
+            summary="Call a URL of the vendor",
             response_class=Response,
             responses={
                 200: {"description": "The reply of the target."},
-                "default": {"description": "The reply of the target, or 400 when there is no such target."},
+                "default": {
+                    "description": "The reply of the target, or 400 if the target is missing or invalid."
+                },
             },
             openapi_extra={"parameters": [TARGET_PARAMETER]},
         )
@@ -71,20 +73,19 @@ def proxy_router() -> APIRouter:
 
 
 async def _refuse(request: Request) -> Response:
-    """The method, the body and all headers are the target's."""
     hosts = ", ".join(f"https://{host}/" for host in PREFIXES)
     if TARGET not in request.headers:
-        raise BadRequest(f"The header {TARGET} is missing: name the URL that is meant, below {hosts}.")
-    raise BadRequest(f"The header {TARGET} names no URL that can be asked for here: use one below {hosts}.")
+        raise BadRequest(f"The header {TARGET} is missing: set it to a URL below {hosts}.")
+    raise BadRequest(f"The header {TARGET} names no URL of this service: use one below {hosts}.")
 
 
 def _target(scope: Scope) -> tuple[str, str] | None:
-    """Path, still quoted, and query in this application of the URL that is meant; None when it is none of ours."""
+    """The quoted path and the query of the target in this application, or None if it has no valid target."""
     header = next((value for name, value in scope["headers"] if name == TARGET.encode()), b"")
     try:
         parts = urlsplit(header.decode("ascii"))
     except ValueError:
         return None
-    # The authority as a whole: with a port or a user it is another one.
+    # Compares the whole authority: a port or a user makes it a different one.
     prefix = PREFIXES.get(parts.netloc.lower()) if parts.scheme == "https" else None
     return None if prefix is None else (prefix + parts.path, parts.query)

@@ -1,4 +1,4 @@
-"""The platform's routes: the history of an account's requests, and the removal of what they said and made."""
+"""The platform's routes: an account's request history, and the deletion of payloads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serve_app.api.endpoint_id import PARAMETER, UNKNOWN, unknown_endpoint
 from serve_app.api.history_page import FILTERS, page_of
 from serve_app.api.openapi import REQUEST_ID, error_replies, response
 from serve_app.api.replies import RequestError
-from serve_app.api.results import gone
+from serve_app.api.results import not_found
 from serve_app.api.services import Services
 from serve_app.api.status import find
 from serve_app.api.submission import account_of
@@ -35,24 +35,24 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Not needed: asking twice does no harm.",
+    "description": "Accepted but not needed: deletion is idempotent.",
     "schema": {"type": "string", "maxLength": 255},
 }
 
 
 class HistoryItem(BaseModel):
-    """One request. Times are ISO 8601 with offset; null is what has not come yet, or is not kept."""
+    """One request. Times are ISO 8601 with offset; null values are not known yet or not kept."""
 
     request_id: str
     endpoint_id: str
     sent_at: str
     started_at: str | None
     ended_at: str | None
-    status_code: int | None = Field(description="Of the result.")
+    status_code: int | None = Field(description="HTTP status of the result.")
     duration: float | None = Field(description="Seconds from start to end.")
-    json_input: dict[str, Any] | None = Field(description="Null unless asked for by expand=payloads.")
+    json_input: dict[str, Any] | None = Field(description="Null unless requested with expand=payloads.")
     json_output: dict[str, Any] | None = Field(
-        description="Null unless asked for; also null for sync_mode, whose results are not kept."
+        description="Null unless requested, and for sync_mode, whose results are not kept."
     )
 
 
@@ -65,20 +65,20 @@ class HistoryReply(BaseModel):
 
 
 class Deleted(BaseModel):
-    """A file, and what kept it from being deleted."""
+    """A file, and why it could not be deleted (null if it was)."""
 
     link: str
     exception: str | None
 
 
 class DeletedPayloads(BaseModel):
-    """The output files of the request. Ask again for those with an exception: then nothing was removed."""
+    """The request's output files. If any has an exception, the payloads were kept: repeat the request."""
 
     cdn_delete_results: list[Deleted]
 
 
 class Platform:
-    """The routes. An account sees its own requests alone."""
+    """The routes. An account sees only its own requests."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -90,8 +90,8 @@ class Platform:
             self.history,
             methods=["GET"],
             operation_id="requests_by_endpoint",
-            summary="The requests of the past",
-            responses={200: response(HistoryReply, "A page."), **error_replies(400), **UNKNOWN},
+            summary="List past requests",
+            responses={200: response(HistoryReply, "A page of requests."), **error_replies(400), **UNKNOWN},
             openapi_extra={"parameters": [PARAMETER, *FILTERS]},
         )
         router.add_api_route(
@@ -99,11 +99,11 @@ class Platform:
             self.delete,
             methods=["DELETE"],
             operation_id="delete_request_payloads",
-            summary="Remove what a request said and made",
+            summary="Delete the payloads of a request",
             responses={
-                200: response(DeletedPayloads, "Removed."),
-                403: response(RequestError, "The key is not an admin's."),
-                409: response(RequestError, "The request is not over."),
+                200: response(DeletedPayloads, "Deleted."),
+                403: response(RequestError, "Not an admin key."),
+                409: response(RequestError, "The request has not ended."),
                 **error_replies(404),
             },
             openapi_extra={"parameters": [REQUEST_ID, IDEMPOTENCY_KEY]},
@@ -111,11 +111,11 @@ class Platform:
         return router
 
     async def history(self, request: Request) -> Response:
-        """Newest first, by the time they were sent; those that are not over have no `ended_at`."""
+        """Newest first, by the time of sending; `ended_at` is null until a request has ended."""
         if (unknown := unknown_endpoint(request)) is not None:
             return unknown
         page = page_of(request)
-        # One more than is shown, to know whether there are more.
+        # The page has one job more than is shown, to know whether more follow.
         jobs = await self._services.store.history(page)
         shown = jobs[: page.limit - 1]
         more = len(jobs) > len(shown)
@@ -124,36 +124,37 @@ class Platform:
         return JSONResponse({"items": items, "next_cursor": cursor, "has_more": more})
 
     async def delete(self, request: Request) -> Response:
-        """Removes input and output of a request that is over, and its output files; not its input file.
+        """Deletes input, output and output files of a finished request, but not its input file.
 
-        The request stays in the history, and its result is no longer there. Asking twice does no harm.
+        The request stays in the history; its result is then not found. Repeating the call does no harm.
         """
         job = await find(self._services.store, request)
         if job is None:
-            return gone()
+            return not_found()
         if account_of(request) is not None and not request.scope["state"].get("admin"):
-            raise HTTPException(403, "Only an admin key removes payloads.")
+            raise HTTPException(403, "Only an admin key can delete payloads.")
         if not job.state.terminal:
-            raise HTTPException(409, "The request is not over. Wait for its end, or cancel it first.")
+            raise HTTPException(409, "The request has not ended. Wait for it to end or cancel it first.")
         files = _files(job)
-        left = await asyncio.to_thread(self._delete_files, job.id, files)
-        if not left:
+        remaining = await asyncio.to_thread(self._delete_files, job.id, files)
+        if not remaining:
             await self._services.store.forget_payloads(job.id)
-        links = [(self._services.urls.of(name, request), left.get(name)) for name in files]
+        links = [(self._services.urls.of(name, request), remaining.get(name)) for name in files]
         return JSONResponse({"cdn_delete_results": [{"link": a, "exception": b} for a, b in links]})
 
     def _delete_files(self, job_id: str, names: list[str]) -> dict[str, str]:
-        """What could not be deleted, with the reason. Files go before the row that names them, so that they can be
-        asked for again.
+        """Deletes the files of a job and returns those that remain, with the reason.
+
+        Files are deleted before the payloads that name them, so that a failed deletion can be repeated.
         """
         artifacts = self._services.artifacts
         try:
             artifacts.delete_prefix(outputs_of(job_id))
-            left = [name for name in names if artifacts.exists(name)]
+            remaining = [name for name in names if artifacts.exists(name)]
         except StorageUnavailable:
-            logger.exception("the files of job %s cannot be deleted", job_id)
-            left = names
-        return dict.fromkeys(left, "The file could not be deleted. Try again later.")
+            logger.exception("could not delete the files of job %s", job_id)
+            remaining = names
+        return dict.fromkeys(remaining, "The file could not be deleted. Try again later.")
 
     def _item(self, job: Job, payloads: bool, request: Request) -> Json:
         duration = None
@@ -172,7 +173,6 @@ class Platform:
         }
 
     def _output(self, job: Job, request: Request) -> Json | None:
-        """What the result says."""
         if job.error is not None:
             return job.error.body
         if job.result is None:

@@ -1,7 +1,7 @@
-"""`/api/openapi/queue/openapi.json`: the queue of the endpoint as the vendor describes it, for tools that read that.
+"""`/api/openapi/queue/openapi.json`: the endpoint's queue as the vendor describes it, in OpenAPI 3.0.
 
-OpenAPI 3.0 knows neither a type `null` nor `examples` or `const` in a schema, nor anything beside a reference: what
-the models say is put into its words.
+OpenAPI 3.0 has neither the type `null` nor `examples` or `const` in a schema, and allows nothing beside a reference, so
+the models' schemas are converted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def openapi_router(services: Services) -> APIRouter:
     @router.get(
         QUEUE_OPENAPI,
         operation_id="queue_openapi",
-        summary="The queue in the vendor's form of OpenAPI",
+        summary="OpenAPI document of the queue, in the vendor's form",
         responses={
             200: {
                 "description": "An OpenAPI 3.0 document.",
@@ -53,7 +53,7 @@ def openapi_router(services: Services) -> APIRouter:
 
 
 def document(queue_url: str) -> Json:
-    """The document for clients that reach the queue at `queue_url`."""
+    """Returns the document for clients that reach the queue at `queue_url`."""
     of_request = f"{ENDPOINT}/requests/{{request_id}}"
     text = {"type": "string", "description": "Request ID"}
     request_id = {"name": "request_id", "in": "path", "required": True, "schema": text}
@@ -88,8 +88,8 @@ def document(queue_url: str) -> Json:
                 "get": {
                     "parameters": [request_id, logs],
                     "responses": {
-                        "200": {"description": "The request is over.", **status},
-                        "202": {"description": "The request waits or runs.", **status},
+                        "200": {"description": "The request has ended.", **status},
+                        "202": {"description": "The request is queued or running.", **status},
                     },
                 }
             },
@@ -120,11 +120,15 @@ def document(queue_url: str) -> Json:
 
 
 def schemas() -> Json:
-    """All models and what they refer to, by their titles."""
-    _, made = models_json_schema([(model, "validation") for model in MODELS], ref_template=TEMPLATE)
-    plain = made["$defs"]
-    found = {schema["title"]: _in_3_0(schema, plain) for schema in plain.values() if "enum" not in schema}
-    # Of all that a status has, the vendor promises this.
+    """Returns the schemas of all models and of everything they refer to, by title."""
+    _, generated = models_json_schema([(model, "validation") for model in MODELS], ref_template=TEMPLATE)
+    definitions = generated["$defs"]
+    found = {
+        schema["title"]: _in_3_0(schema, definitions)
+        for schema in definitions.values()
+        if "enum" not in schema
+    }
+    # The only fields that the vendor promises.
     found["QueueStatus"]["required"] = ["status", "request_id"]
     return found
 
@@ -134,34 +138,36 @@ def _content(model: type[BaseModel]) -> Json:
     return {"content": {"application/json": {"schema": schema}}}
 
 
-def _in_3_0(schema: Json, plain: Json) -> Json:
-    """A schema of pydantic's, which refers to others in `plain`, in the words of OpenAPI 3.0."""
-    said = dict(schema)
-    if said.get("default", "") is None:
-        del said["default"]  # left out is what it means
-    if "examples" in said:
-        said["example"] = said.pop("examples")[0]
-    if "const" in said:
-        said["enum"] = [said.pop("const")]
-    if "items" in said:
-        said["items"] = _in_3_0(said["items"], plain)
-    if "anyOf" in said:
-        said["anyOf"] = _alternatives(said["anyOf"], plain)
-    if "properties" in said:
-        said["x-fal-order-properties"] = list(said["properties"])
-        said["properties"] = {name: _in_3_0(value, plain) for name, value in said["properties"].items()}
-    if "$ref" in said:
-        named = plain[said.pop("$ref").removeprefix(REFERENCE)]
+def _in_3_0(schema: Json, definitions: Json) -> Json:
+    """Converts a pydantic schema, whose references are in `definitions`, to OpenAPI 3.0."""
+    converted = dict(schema)
+    if converted.get("default", "") is None:
+        del converted["default"]  # means that the field is left out
+    if "examples" in converted:
+        converted["example"] = converted.pop("examples")[0]
+    if "const" in converted:
+        converted["enum"] = [converted.pop("const")]
+    if "items" in converted:
+        converted["items"] = _in_3_0(converted["items"], definitions)
+    if "anyOf" in converted:
+        converted["anyOf"] = _alternatives(converted["anyOf"], definitions)
+    if "properties" in converted:
+        converted["x-fal-order-properties"] = list(converted["properties"])
+        converted["properties"] = {
+            name: _in_3_0(value, definitions) for name, value in converted["properties"].items()
+        }
+    if "$ref" in converted:
+        named = definitions[converted.pop("$ref").removeprefix(REFERENCE)]
         if "enum" in named:
-            return {"type": named["type"], "enum": named["enum"]} | said
-        refers = {"$ref": REFERENCE + named["title"]}
-        return {"allOf": [refers], **said} if said else refers
-    return said
+            return {"type": named["type"], "enum": named["enum"]} | converted
+        reference = {"$ref": REFERENCE + named["title"]}
+        return {"allOf": [reference], **converted} if converted else reference
+    return converted
 
 
-def _alternatives(kinds: list[Json], plain: Json) -> list[Json]:
-    """Without the type `null`. Only a type can be nullable, a reference cannot: such a field is left out instead."""
-    others = [_in_3_0(kind, plain) for kind in kinds if kind != {"type": "null"}]
+def _alternatives(kinds: list[Json], definitions: Json) -> list[Json]:
+    """Replaces the type `null` by `nullable`. A reference cannot be nullable: such a field is left out instead."""
+    others = [_in_3_0(kind, definitions) for kind in kinds if kind != {"type": "null"}]
     if len(others) == len(kinds):
         return others
     return [kind if "$ref" in kind else kind | {"nullable": True} for kind in others]

@@ -1,7 +1,7 @@
-"""The queue: submit a job, ask how it is, take its result, cancel it.
+"""The queue's routes: submit, status, status stream, result and cancel.
 
-`submit` is at the model's path; the rest is below the application's path, which is the model's without its last
-segments, and below the whole one, as the vendor's OpenAPI lists it.
+`submit` is at the endpoint's path. The others are below the application's path, which is the endpoint's without its
+last segments, and also below the full path, as the vendor's OpenAPI lists them.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serve_app.api.bodies import beside, read_body
+from serve_app.api.bodies import parse_body, read_body
 from serve_app.api.openapi import LOGS, REQUEST_ID, body_of, error_replies, events_of, response
 from serve_app.api.queue_schema import CancelAccepted, CancelTooLate, QueueReceipt, QueueStatus
-from serve_app.api.results import answer, gone
+from serve_app.api.results import answer, not_found
 from serve_app.api.schema import VideoInput, VideoOutput, check_supported
 from serve_app.api.services import Services
-from serve_app.api.status import Addresses, describe, find, position_of, receipt, wants_logs
+from serve_app.api.status import JobUrls, describe, find, position_of, receipt, wants_logs
 from serve_app.api.stream import EVENTS, HEADERS, follow
-from serve_app.api.submission import PARAMETERS, Submission, enter
+from serve_app.api.submission import PARAMETERS, Submission, insert_or_find
 from serve_app.errors import ServiceError, to_wire
 from serve_app.fal import APP, ENDPOINT, QUEUE
 from serve_app.jobs.model import CancelOutcome, NewJob
@@ -27,8 +27,6 @@ STILL_RUNNING = {"detail": "Request is still in progress"}
 
 
 class Queue:
-    """The queue's routes."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
         self._store = services.store
@@ -40,8 +38,8 @@ class Queue:
             self.submit,
             methods=["POST"],
             operation_id="queue_submit",
-            summary="Take a job, to be asked about later",
-            responses={200: response(QueueReceipt, "Taken."), **error_replies(400, 422, 429)},
+            summary="Submit a job",
+            responses={200: response(QueueReceipt, "Accepted."), **error_replies(400, 422, 429)},
             openapi_extra=body_of(VideoInput, *PARAMETERS),
         )
         for path, suffix in ((APP, ""), (ENDPOINT, "_full_id")):
@@ -56,10 +54,10 @@ class Queue:
             self.status,
             methods=["GET"],
             operation_id="queue_status" + suffix,
-            summary="Where a job stands",
+            summary="Get the status of a job",
             responses={
-                200: response(QueueStatus, "Over."),
-                202: response(QueueStatus, "Not over."),
+                200: response(QueueStatus, "The job has ended."),
+                202: response(QueueStatus, "The job is queued or running."),
                 **error_replies(404),
             },
             openapi_extra=logged,
@@ -69,7 +67,7 @@ class Queue:
             self.stream,
             methods=["GET"],
             operation_id="queue_status_stream" + suffix,
-            summary="Where a job stands, at each change",
+            summary="Stream the status of a job",
             response_class=StreamingResponse,
             responses={
                 200: {
@@ -86,7 +84,7 @@ class Queue:
                 self.result,
                 methods=["GET"],
                 operation_id=name + suffix,
-                summary="What a job made",
+                summary="Get the result of a job",
                 responses={
                     200: response(VideoOutput, "The output."),
                     **error_replies(400, 404, 422, 499, 503, 504),
@@ -98,65 +96,65 @@ class Queue:
             self.cancel,
             methods=["PUT"],
             operation_id="queue_cancel" + suffix,
-            summary="End a job",
+            summary="Cancel a job",
             status_code=202,
             responses={
                 202: response(CancelAccepted, "Cancelled."),
                 **error_replies(404),
-                400: response(CancelTooLate, "It was over before."),
+                400: response(CancelTooLate, "The job had already ended."),
             },
             openapi_extra=named,
         )
 
     async def submit(self, request: Request) -> Response:
-        """Cut the subject out of every frame of the video at `video_url`, later.
+        """Queues the removal of the background of the video at `video_url`.
 
-        An input that is not valid is taken too; its result says what is wrong with it.
+        Invalid input is accepted too; the job's result is then the validation error.
         """
         submission = Submission.of(request, self._services.urls.base(request))
         body = await read_body(request, self._services.limits.max_body_bytes)
         await submission.admit(self._store)
-        new = await beside(body, self._new_job, submission, request.state.request_id, body)
-        job = await enter(self._store, new)
+        new = await parse_body(body, self._new_job, submission, request.state.request_id, body)
+        job = await insert_or_find(self._store, new)
         request.state.request_id = job.id
         if not job.state.terminal:
             self._services.notifier.wake()
         position = await position_of(self._store, job)
-        return JSONResponse(receipt(job, self._addresses(request), position or 0))
+        return JSONResponse(receipt(job, self._urls(request), position or 0))
 
     async def status(self, request: Request) -> Response:
-        """Its state, the place in the queue, and the whole log so far when asked for."""
+        """State, queue position and, if requested, the whole log so far."""
         job = await find(self._store, request)
         if job is None:
-            return gone()
+            return not_found()
         lines = await self._store.events(job.id) if wants_logs(request) else None
         position = await position_of(self._store, job)
-        status = describe(job, self._addresses(request), position, lines)
+        status = describe(job, self._urls(request), position, lines)
         return JSONResponse(status, 200 if job.state.terminal else 202)
 
     async def stream(self, request: Request) -> Response:
-        """The first event comes at once, the last when the job is over."""
+        """One event at once, then one for each change; the last one when the job ends."""
         job = await find(self._store, request)
         if job is None:
-            return gone()
-        events = follow(self._store, job, self._addresses(request), wants_logs(request), request)
+            return not_found()
+        events = follow(self._store, job, self._urls(request), wants_logs(request), request)
         return StreamingResponse(events, headers=HEADERS, media_type=EVENTS)
 
     async def result(self, request: Request) -> Response:
-        """The output, or the error that the job ended with."""
+        """The output, or the error that ended the job."""
         job = await find(self._store, request)
         if job is None:
-            return gone()
+            return not_found()
         if not job.state.terminal:
             return JSONResponse(STILL_RUNNING, 400)
         return await answer(self._services, job, request)
 
     async def cancel(self, request: Request) -> Response:
-        """The job is over at once; whoever works on it stops soon after."""
+        """The job ends at once; its runner stops working on it soon after."""
         job = await find(self._store, request)
         outcome = await self._store.request_cancel(job.id) if job else CancelOutcome.UNKNOWN
         if job is None or outcome is CancelOutcome.UNKNOWN:
-            return gone()
+            return not_found()
         if outcome is CancelOutcome.ALREADY_TERMINAL:
             return JSONResponse({"status": "ALREADY_COMPLETED"}, 400)
         self._services.notifier.cancel(job.id)
@@ -174,5 +172,5 @@ class Queue:
             return submission.refused(job_id, sent, body, to_wire(error))
         return submission.job(job_id, sent, video)
 
-    def _addresses(self, request: Request) -> Addresses:
-        return Addresses(request, self._services.public_url)
+    def _urls(self, request: Request) -> JobUrls:
+        return JobUrls(request, self._services.public_url)

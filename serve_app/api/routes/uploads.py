@@ -1,6 +1,6 @@
-"""The REST routes before an upload: where it may go, and with which token. The bytes go to the file server.
+"""The storage routes: upload targets and tokens. The uploads themselves go to the file server.
 
-Each is at the vendor's own path, for its host name, and below `/rest`.
+Each route is at the vendor's own path, for its host name, and below `/rest`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from serve_app.files.upload_names import expiry, lifetime_in, new_upload
 from serve_app.files.uploads import PARTS_S, PUT_S, TOKEN_S, parts_token, put_token
 from serve_app.parsing import parse_object, validated
 
-LARGEST_BODY = 1 << 20
+MAX_BODY_BYTES = 1 << 20
 
 STORAGE_TYPE = {
     "name": "storage_type",
     "in": "query",
     "required": False,
-    "description": "`fal-cdn-v3` or `gcs`, as the clients send it; there is one storage here.",
+    "description": "`fal-cdn-v3` or `gcs`, as clients send it; ignored, as this service has one storage.",
     "schema": {"type": "string"},
 }
 LIFECYCLE = {
     "name": "X-Fal-Object-Lifecycle",
     "in": "header",
     "required": False,
-    "description": 'How long the file lives, as JSON: {"expiration_duration_seconds": 3600}; null keeps it.',
+    "description": 'Lifetime of the file, as JSON: {"expiration_duration_seconds": 3600}; null keeps it.',
     "schema": {"type": "string"},
 }
 
@@ -43,19 +43,17 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class UploadInput(BaseModel):
-    """A file that is to be uploaded."""
+    """A file to upload."""
 
-    file_name: str = Field(description="Its name.", examples=["clip.mp4"])
-    content_type: str = Field(description="Its media type.", examples=["video/mp4"])
+    file_name: str = Field(description="The file's name.", examples=["clip.mp4"])
+    content_type: str = Field(description="The file's media type.", examples=["video/mp4"])
 
 
 class UploadTarget(BaseModel):
-    """Where to upload a file, and where it will be."""
+    """The upload URL of a file, and its later download URL."""
 
-    upload_url: str = Field(description="Takes the bytes by PUT; in parts: PUT …/{n}, then POST …/complete.")
-    file_url: str = Field(
-        description="Where the file can be downloaded afterwards, and what to use as input."
-    )
+    upload_url: str = Field(description="PUT the bytes here; in parts: PUT …/{n}, then POST …/complete.")
+    file_url: str = Field(description="URL of the uploaded file, for downloads and as input.")
 
 
 class UploadToken(BaseModel):
@@ -63,20 +61,20 @@ class UploadToken(BaseModel):
 
     token: str
     token_type: Literal["Bearer"]
-    base_url: str = Field(description="The file server.")
+    base_url: str = Field(description="URL of the file server.")
     expires_at: str = Field(description="ISO 8601 with offset.")
 
 
 class AppTokenInput(BaseModel):
-    """What a token is to allow."""
+    """A request for a token that replaces the API key."""
 
-    allowed_apps: list[str] = Field(description="Aliases of applications.", examples=[["birefnet"]])
-    token_expiration: int = Field(120, ge=1, le=86_400, description="Seconds that it is good for.")
+    allowed_apps: list[str] = Field(
+        description="Aliases of the applications that it may call.", examples=[["birefnet"]]
+    )
+    token_expiration: int = Field(120, ge=1, le=86_400, description="Lifetime in seconds.")
 
 
 class Storage:
-    """The routes."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
         self._limits = services.uploads
@@ -93,7 +91,7 @@ class Storage:
             ("/storage/upload/initiate", self.initiate, UploadTarget, upload, "Announce an upload"),
             (parts, self.initiate_multipart, UploadTarget, upload, "Announce an upload in parts"),
             ("/storage/auth/token", self.upload_token, UploadToken, token, "Get a token for uploads"),
-            ("/tokens/", self.app_token, str, app_token, "Get a token in place of the API key"),
+            ("/tokens/", self.app_token, str, app_token, "Get a token that replaces the API key"),
         ):
             for prefix, suffix in (("", ""), (REST, "_prefixed")):
                 router.add_api_route(
@@ -108,12 +106,12 @@ class Storage:
         return router
 
     async def initiate(self, request: Request) -> Response:
-        name = await self._announced(request, PUT_S)
+        name = await self._new_name(request, PUT_S)
         token = put_token(self._signer, name, account_of(request))
         return self._target("/files/upload", token, name, request)
 
     async def initiate_multipart(self, request: Request) -> Response:
-        name = await self._announced(request, PARTS_S)
+        name = await self._new_name(request, PARTS_S)
         token = parts_token(self._signer, name, account_of(request))
         return self._target("/files/upload/multipart", token, name, request)
 
@@ -134,8 +132,8 @@ class Storage:
         claims = {"account": account_of(request), "apps": wanted.allowed_apps}
         return JSONResponse(self._signer.token(Purpose.APP, claims, wanted.token_expiration))
 
-    async def _announced(self, request: Request, time_s: float) -> str:
-        """A name for the upload; the file lives at least as long as its upload may take."""
+    async def _new_name(self, request: Request, time_s: float) -> str:
+        """Returns a new name for the announced upload, which expires no earlier than `time_s` from now."""
         wanted = await _body(request, UploadInput)
         lifetime_s = lifetime_in(request.headers, self._limits.lifetime_s)
         return new_upload(wanted.file_name, wanted.content_type, expiry(lifetime_s, time_s))
@@ -148,5 +146,5 @@ class Storage:
 
 
 async def _body(request: Request, model: type[M]) -> M:
-    """The body as `model`, whatever its Content-Type; `InvalidInput` otherwise."""
-    return validated(model, parse_object(await read_body(request, LARGEST_BODY)))
+    """Parses the body as `model`, whatever its Content-Type. Raises `InvalidInput`."""
+    return validated(model, parse_object(await read_body(request, MAX_BODY_BYTES)))
