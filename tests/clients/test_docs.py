@@ -105,10 +105,27 @@ def test_the_programs_of_a_page(page: Path, session: Session) -> None:
         pytest.skip(f"the JavaScript client is not installed (make node): {', '.join(left_out)}")
 
 
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("sh", "false\ntrue"),
+        ("sh", "false | cat"),
+        ("sh", "echo $UNSET"),
+        ("sh", "curl --silent http://127.0.0.1:8000/nothing"),
+        ("python", "assert False"),
+    ],
+)
+def test_a_program_that_fails_is_noticed(session: Session, language: str, code: str) -> None:
+    with pytest.raises(AssertionError, match=r"README\.md:1"):
+        session.run(Block(ROOT / "README.md", 1, language, code, None))
+
+
 def check(session: Session, block: Block, output: str) -> None:
     """A program that makes a video has named one that can be downloaded, or written it."""
     if PRINTS_LOGS in block.code:
         assert "queued" in output.splitlines(), block.where
+    if "/stream?" in block.code:
+        assert sum(line.startswith("data: ") for line in output.splitlines()) >= 2, block.where
     if "birefnet-serve remove" in block.code:
         made = [session.directory / line for line in output.splitlines()]
         assert made and all(path.stat().st_size for path in made), block.where
