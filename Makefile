@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_STAMP := tests/clients/node_modules/.installed
 
-.PHONY: help setup node demo serve check test test-fast bench bulk train clean
+.PHONY: help setup node demo serve check test test-fast bench bench-report bulk train clean
 
 help:
 	@echo "make demo       remove the background of a clip, results in demo-output/"
@@ -12,7 +12,7 @@ help:
 	@echo "make test       all tests (test-fast: without those that start a cluster)"
 	@echo "make node       the official JavaScript client, for the tests that drive it (needs Node and npm)"
 	@echo "make check      ruff, mypy, and the order of the packages"
-	@echo "make bench      the benchmarks behind the README's tables"
+	@echo "make bench      the benchmarks behind the tables of README and docs, and these tables (bench-report: them alone)"
 	@echo "make bulk       memory under a 1 GB upload and a slow reader of 1 GB (18 minutes)"
 	@echo "make train      train the embedded checkpoint again (hours; see training/README.md)"
 
@@ -53,9 +53,14 @@ bench: setup
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.dials
 	$(BIN)/python -m benchmarks.api
+	$(BIN)/python -m benchmarks.report
+
+bench-report: setup
+	$(BIN)/python -m benchmarks.report
 
 bulk: setup
 	$(BIN)/python -m benchmarks.bulk
+	$(BIN)/python -m benchmarks.report
 
 train: setup
 	$(BIN)/pip install --quiet --editable '.[train]'

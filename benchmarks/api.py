@@ -27,7 +27,9 @@ import aiohttp
 from fastapi import FastAPI, Response
 from ray import serve
 
+from benchmarks.figures import Figures, Machine, Row, add_out
 from benchmarks.pipeline import ROOT
+from benchmarks.tables import API
 from serve_app.database.migrate import migrate
 from serve_app.fal import ENDPOINT
 from serve_app.jobs.model import Claim, NewJob, Progress
@@ -80,9 +82,9 @@ class Round:
         ordered = sorted(self.handler_ms)
         return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
-    def times(self) -> list[str]:
-        """p50 and p99 as columns."""
-        return [f"{self.percentile(part):.2f}" if self.handler_ms else "–" for part in (0.5, 0.99)]
+    def times(self) -> tuple[float | None, float | None]:
+        """p50 and p99; None where the handler does not tell."""
+        return (self.percentile(0.5), self.percentile(0.99)) if self.handler_ms else (None, None)
 
 
 async def load(base: str, call: Call, connections: int, seconds: float, rate: float | None = None) -> Round:
@@ -156,16 +158,23 @@ def middle(rounds: list[Round]) -> Round:
     return sorted(rounds, key=lambda found: found.rate)[len(rounds) // 2]
 
 
-async def table(database: str, base: str, calls: list[Call], rounds: int, seconds: float) -> None:
+async def table(database: str, base: str, calls: list[Call], rounds: int, seconds: float) -> list[Row]:
+    """A row for each call, printed as it is made."""
     made = await measured(base, calls, rounds, seconds)
     empty = middle(made[calls[0].name]).rate
+    rows = []
     for call in calls:
         best = middle(made[call.name])
-        row = [database, call.name, f"{best.rate:.0f}", f"{best.rate / empty:.2f}", *best.times()]
+        row: Row = {"database": database, "call": call.name, "rate": best.rate, "share": best.rate / empty}
+        row["p50_ms"], row["p99_ms"] = best.times()
+        row |= dict.fromkeys(("paced_share", "paced_p50_ms", "paced_p99_ms"))
         if call is not calls[0]:
             paced = await load(base, call, PACED, 3 * seconds, min(SHARE * empty, best.rate))
-            row += [f"{paced.rate / empty:.2f}", *paced.times()]
-        print(f"| {' | '.join(row)} |", flush=True)
+            row["paced_share"] = paced.rate / empty
+            row["paced_p50_ms"], row["paced_p99_ms"] = paced.times()
+        rows.append(row)
+        print(API.line(row), flush=True)
+    return rows
 
 
 @contextmanager
@@ -179,7 +188,7 @@ def postgres(directory: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def benchmark(database: str, url: str | None, directory: Path, rounds: int, seconds: float) -> None:
+def benchmark(database: str, url: str | None, directory: Path, rounds: int, seconds: float) -> list[Row]:
     """The table's rows for one database."""
     ports = {"port": free_port()}
     # The runner takes one job, whose source never answers: those that the load submits stay queued.
@@ -202,7 +211,7 @@ def benchmark(database: str, url: str | None, directory: Path, rounds: int, seco
         serve.run(empty.bind(), name="empty", route_prefix=EMPTY)
         source = {"video_url": f"http://127.0.0.1:{silent.getsockname()[1]}/clip.mp4"}
         asyncio.run(load(profile.url, replace(submit, json=source), 1, 0.0))
-        asyncio.run(table(database, profile.url, calls, rounds, seconds))
+        return asyncio.run(table(database, profile.url, calls, rounds, seconds))
 
 
 def main() -> None:
@@ -211,16 +220,16 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
-    options = parser.parse_args()
-    print(
-        "| database | call | highest rate | of the empty handler's | p50 ms | p99 ms | at | p50 ms | p99 ms |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    add_out(parser, "api")
+    given = parser.parse_args()
+    machine = Machine.here()
+    print(API.head)
     with tempfile.TemporaryDirectory(prefix="birefnet-bench-") as made:
         directory = Path(made)
-        benchmark("SQLite", None, directory / "sqlite", options.rounds, options.seconds)
+        rows = benchmark("SQLite", None, directory / "sqlite", given.rounds, given.seconds)
         with postgres(directory) as url:
-            benchmark("Postgres", url, directory / "data", options.rounds, options.seconds)
+            rows += benchmark("Postgres", url, directory / "data", given.rounds, given.seconds)
+    Figures("api", {"rounds": given.rounds, "seconds": given.seconds}, machine, rows).save(given.out)
 
 
 if __name__ == "__main__":

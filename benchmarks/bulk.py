@@ -22,7 +22,9 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.figures import Figures, Machine, Row, add_out
 from benchmarks.pipeline import CLIP, ROOT
+from benchmarks.tables import BULK
 from serve_app.cli.client import served
 from serve_app.files.signing import Signer
 from tests.cluster.service import Service, command_of, descendants
@@ -77,7 +79,7 @@ class Watch:
         return sizes
 
 
-def slow_reader(service: Service, size: int, read_s: float) -> str:
+def slow_reader(service: Service, size: int, read_s: float) -> Row:
     """Read an output at 1 MB/s for so long, and the rest as fast as it comes."""
     name = f"outputs/{uuid.uuid4()}/1/output.mp4"
     path = service.data_dir / "artifacts" / name
@@ -94,10 +96,15 @@ def slow_reader(service: Service, size: int, read_s: float) -> str:
                 time.sleep(ahead)
     assert got == size
     slow = min(read_s, size / MB)
-    return f"{size / GB:g} GB read in {time.monotonic() - begun:.0f} s, the first {slow:.0f} MB at 1 MB/s"
+    return {
+        "transfer": "slow download",
+        "gigabytes": size / GB,
+        "wall_s": time.monotonic() - begun,
+        "slow_mb": slow,
+    }
 
 
-def upload(service: Service, size: int) -> str:
+def upload(service: Service, size: int) -> Row:
     """One file in one request, as fast as it goes."""
     announced = {"content_type": "video/mp4", "file_name": "clip.mp4"}
     target = service.client.post("/rest/storage/upload/initiate", json=announced).raise_for_status().json()
@@ -113,7 +120,12 @@ def upload(service: Service, size: int) -> str:
     reply.raise_for_status()
     head = httpx.head(target["file_url"], trust_env=False).raise_for_status()
     assert int(head.headers["Content-Length"]) == size
-    return f"{size / GB:g} GB uploaded in {time.monotonic() - begun:.0f} s"
+    return {
+        "transfer": "upload",
+        "gigabytes": size / GB,
+        "wall_s": time.monotonic() - begun,
+        "slow_mb": None,
+    }
 
 
 def files_url(service: Service) -> str:
@@ -128,13 +140,15 @@ def main() -> None:
     parser.add_argument(
         "--read-s", type=float, default=float("inf"), help="seconds at 1 MB/s; then as fast as it goes"
     )
-    options = parser.parse_args()
-    size = int(options.gigabytes * GB) // MB * MB
-    work: list[Callable[[Service], str]] = [
+    add_out(parser, "bulk")
+    given = parser.parse_args()
+    machine = Machine.here()
+    size = int(given.gigabytes * GB) // MB * MB
+    work: list[Callable[[Service], Row]] = [
         lambda service: upload(service, size),
-        lambda service: slow_reader(service, size, options.read_s),
+        lambda service: slow_reader(service, size, given.read_s),
     ]
-    worst = 0
+    rows = []
     with tempfile.TemporaryDirectory(prefix="birefnet-bulk-") as directory:
         service = Service.start(Path(directory) / "data", ROOT / "config" / "local.yaml")
         try:
@@ -144,13 +158,15 @@ def main() -> None:
             for do in work:
                 watch = Watch(service)
                 with watch.growing():
-                    print(do(service), flush=True)
+                    row = do(service)
+                rows.append(row | {"growth_mb": watch.growth()[0][0] / MB})
+                print(BULK.markdown(rows[-1:]), flush=True)
                 for grown, command in watch.growth()[:3]:
                     print(f"  +{grown / MB:.1f} MB  {command[:70]}", flush=True)
-                worst = max(worst, watch.growth()[0][0])
         finally:
             service.stop()
-    sys.exit(worst > MOST_GROWTH)
+    Figures("bulk", {"gigabytes": given.gigabytes}, machine, rows).save(given.out)
+    sys.exit(any(row["growth_mb"] > MOST_GROWTH / MB for row in rows))
 
 
 if __name__ == "__main__":

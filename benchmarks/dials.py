@@ -25,6 +25,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.figures import Figures, Machine, add_out
+from benchmarks.tables import DIALS
 from serve_app.fal import OutputType, Quality, WriteMode
 from serve_app.protocols import Cutout, EncodeSettings, Frames, JoinRequest, PixelLayout, Provenance
 from serve_app.video.encode import encode_piece
@@ -148,8 +150,9 @@ def decoded(path: Path, gif: bool) -> Iterator[tuple[list[Samples], int]]:
                     yield [view(plane, "<u2" if bits > 8 else "u1") for plane in frame.planes], bits
 
 
-def decibels(value: float) -> str:
-    return "–" if math.isnan(value) else "exact" if math.isinf(value) else f"{value:.1f}"
+def decibels(value: float) -> float | str | None:
+    """As JSON knows it: "exact" where nothing is lost, None where there is nothing to compare."""
+    return None if math.isnan(value) else "exact" if math.isinf(value) else value
 
 
 def main() -> None:
@@ -158,10 +161,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--type", choices=[form.name.lower() for form in OutputType], nargs="*")
+    add_out(parser, "dials")
     given = parser.parse_args()
-    print(f"{given.frames} frames, {given.width}x{given.height}\n")
-    print("| type | quality | write mode | KB | CPU-s | colour dB | alpha dB |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    machine, rows = Machine.here(), []
+    print(f"{given.frames} frames, {given.width}x{given.height}\n\n{DIALS.head}")
     for output_type in OutputType:
         if given.type and output_type.name.lower() not in given.type:
             continue
@@ -170,11 +173,20 @@ def main() -> None:
             settings = EncodeSettings(output_type, quality, mode, 1 / RATE, 0, RATE, Fraction(1))
             with tempfile.TemporaryDirectory(prefix="dials-") as folder:
                 field = measure(whole, settings, Path(folder))
-            print(
-                f"| {output_type.name.lower()} | {quality} | {mode} | {field.size / 1000:.0f} | {field.seconds:.2f} "
-                f"| {decibels(field.colour_db)} | {decibels(field.alpha_db)} |",
-                flush=True,
+            rows.append(
+                {
+                    "type": output_type.name.lower(),
+                    "quality": quality.value,
+                    "write_mode": mode.value,
+                    "kilobytes": field.size / 1000,
+                    "cpu_s": field.seconds,
+                    "colour_db": decibels(field.colour_db),
+                    "alpha_db": decibels(field.alpha_db),
+                }
             )
+            print(DIALS.line(rows[-1]), flush=True)
+    options = {"frames": given.frames, "width": given.width, "height": given.height}
+    Figures("dials", options, machine, rows).save(given.out)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,18 @@ import time
 
 import torch
 
+from benchmarks.figures import Figures, Machine, Row, add_out
+from benchmarks.tables import NETWORK
 from serve_app.birefnet.configuration import BiRefNetConfig
 from serve_app.birefnet.modeling import BiRefNetForImageSegmentation
 
 NETWORKS = {"mini (embedded)": "u2netp", "tiny": "swin_v1_t", "large": "swin_v1_l"}
 
 
-def measure(backbone: str, size: int, runs: int) -> tuple[float, float, float]:
-    """(millions of parameters, wall seconds, CPU seconds) of one frame; the first run is not counted."""
+def measure(name: str, size: int, runs: int) -> Row:
+    """Millions of parameters, wall and CPU seconds of one frame; the first run is not counted."""
     torch.manual_seed(0)
-    network = BiRefNetForImageSegmentation(BiRefNetConfig.for_backbone(backbone)).eval()
+    network = BiRefNetForImageSegmentation(BiRefNetConfig.for_backbone(NETWORKS[name])).eval()
     network = network.to(memory_format=torch.channels_last)
     pixels = torch.rand(1, 3, size, size).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -28,21 +30,29 @@ def measure(backbone: str, size: int, runs: int) -> tuple[float, float, float]:
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(runs):
             network(pixels)
-    seconds = (time.perf_counter() - wall) / runs, (time.process_time() - cpu) / runs
-    return network.num_parameters() / 1e6, *seconds
+    return {
+        "network": name,
+        "parameters_m": network.num_parameters() / 1e6,
+        "wall_s": (time.perf_counter() - wall) / runs,
+        "cpu_s": (time.process_time() - cpu) / runs,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
+    add_out(parser, "network")
+    given = parser.parse_args()
+    machine = Machine.here()
     torch.set_num_threads(os.cpu_count() or 1)
-    print(f"| network at {options.size}², float32 | M parameters | s a frame | CPU-s a frame |")
-    print("| --- | --- | --- | --- |")
-    for name, backbone in NETWORKS.items():
-        size, wall, cpu = measure(backbone, options.size, options.runs)
-        print(f"| {name} | {size:.1f} | {wall:.2f} | {cpu:.2f} |", flush=True)
+    print(f"{given.size}x{given.size}, float32\n\n{NETWORK.head}")
+    rows = []
+    for name in NETWORKS:
+        rows.append(measure(name, given.size, given.runs))
+        print(NETWORK.line(rows[-1]), flush=True)
+    options = {"size": given.size, "dtype": "float32", "runs": given.runs}
+    Figures("network", options, machine, rows).save(given.out)
 
 
 if __name__ == "__main__":

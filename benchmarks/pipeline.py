@@ -9,7 +9,6 @@ the plan and the settings of the local profile. Before measuring, one job warms 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -21,6 +20,8 @@ from typing import Any
 import av
 import httpx
 
+from benchmarks.figures import Figures, Machine, Row, add_out
+from benchmarks.tables import PIPELINE
 from serve_app.cli.client import served
 from serve_app.fal import ENDPOINT, OutputType, Variant
 from serve_app.jobs.request import JobRequest
@@ -38,6 +39,7 @@ from serve_app.video.probe import probe
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "tests" / "data" / "clips" / "bigbuckbunny.mp4"
+WIDTH, HEIGHT = 640, 360
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--type", choices=["mp4", "webm", "mov", "gif"], default="mp4")
     parser.add_argument("--no-refine", action="store_true")
-    parser.add_argument("--json", action="store_true", help="figures as one JSON object")
+    add_out(parser, "pipeline")
     given = parser.parse_args()
+    machine = Machine.here()
     kind = OutputType[given.type.upper()]
     request = JobRequest("", output_type=kind, refine_foreground=not given.no_refine)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
         clip = directory / "clip.mp4"
-        frames = scaled(CLIP, clip, 640, 360)
+        frames = scaled(CLIP, clip, WIDTH, HEIGHT)
         profile = Profile.load(
             ROOT / "config" / "local.yaml",
             free_port(),
@@ -168,24 +171,29 @@ def main() -> None:
         )
         alone = stages(clip, profile, request, directory)
         job, idle = whole_job(clip, profile, request)
+    rows = [row(f"{stage} alone", frames, cost.cpu, cost.wall) for stage, cost in alone.items()]
     total = sum(cost.cpu for cost in alone.values())
-    if given.json:
-        print(
-            json.dumps({"fps": frames / job.wall, "cpu": job.cpu, "stages_cpu": total, "idle_cpu": idle.cpu})
-        )
-        return
+    rows.append(row("sum of the stages", frames, total))
+    rows.append(row("whole job", frames, job.cpu, job.wall))
+    rows.append(row("the idle service, as long", frames, idle.cpu) | {"cpu_ms_a_frame": None})
     refined = "with" if request.refine_foreground else "without"
-    print(f"640x360, {frames} frames, {given.type}, {refined} refinement\n")
-    print("| | frames/s | CPU-s | CPU-ms a frame |")
-    print("| --- | --- | --- | --- |")
-    for stage, cost in alone.items():
-        print(
-            f"| {stage} alone | {frames / cost.wall:.1f} | {cost.cpu:.2f} | {cost.cpu / frames * 1000:.1f} |"
-        )
-    print(f"| sum of the stages | | {total:.2f} | {total / frames * 1000:.1f} |")
-    print(f"| **whole job** | **{frames / job.wall:.1f}** | {job.cpu:.2f} | {job.cpu / frames * 1000:.1f} |")
-    print(f"| the idle service, as long | | {idle.cpu:.2f} | |")
+    print(f"{WIDTH}x{HEIGHT}, {frames} frames, {given.type}, {refined} refinement\n")
+    print(PIPELINE.markdown(rows))
     print(f"\nCPU-seconds of the whole job / sum of the stages: {job.cpu / total:.3f}")
+    options = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "frames": frames,
+        "type": given.type,
+        "refine": request.refine_foreground,
+    }
+    Figures("pipeline", options, machine, rows).save(given.out)
+
+
+def row(part: str, frames: int, cpu_s: float, wall_s: float | None = None) -> Row:
+    """A line of the table; without a rate where nothing was timed as a whole."""
+    fps = None if wall_s is None else frames / wall_s
+    return {"part": part, "fps": fps, "cpu_s": cpu_s, "cpu_ms_a_frame": cpu_s / frames * 1000}
 
 
 if __name__ == "__main__":
