@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import random
 
-import hypothesis  # noqa: F401  its plugin would import it late, beside running threads: Python 3.11 can crash there
+import hypothesis  # its plugin would import it late, beside running threads: Python 3.11 can crash there
 import pytest
 
 pytest_plugins = ["tests.databases"]
+
+# An example may take any time: the machine may be busy.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 # Told at the start, so that a run can be repeated.
