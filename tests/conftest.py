@@ -6,11 +6,15 @@ import os
 import random
 from collections.abc import Generator
 
-import hypothesis  # noqa: F401  its plugin would import it late, beside running threads: Python 3.11 can crash there
+import hypothesis  # its plugin would import it late, beside running threads: Python 3.11 can crash there
 import pluggy
 import pytest
 
 pytest_plugins = ["tests.databases"]
+
+# An example may take any time: the machine may be busy.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 # Told at the start, so that a run can be repeated.

@@ -29,7 +29,7 @@ from serve_app.files.reverse_proxy import ReverseProxy
 from serve_app.files.http_server import HttpServer
 
 async def main():
-    proxy_server = HttpServer(ReverseProxy(PlainTextResponse("files"), sys.argv[1]), "127.0.0.1", 0)
+    proxy_server = HttpServer(ReverseProxy(PlainTextResponse("files"), sys.argv[1]), "127.0.0.1", 0, drain_s=1)
     await proxy_server.start()
     print(proxy_server.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)

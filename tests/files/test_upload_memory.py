@@ -25,7 +25,7 @@ from serve_app.settings import UploadSettings
 
 async def main():
     app = make_files_app(Artifacts(Path(sys.argv[1])), Signer(b"a secret of this test"), UploadSettings())
-    server = HttpServer(app, "127.0.0.1", 0)
+    server = HttpServer(app, "127.0.0.1", 0, drain_s=1)
     await server.start()
     print(server.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
