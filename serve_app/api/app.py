@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from fastapi import FastAPI
 
 from serve_app import __version__
 from serve_app.api.middleware.auth import Authentication
 from serve_app.api.middleware.cors import Cors, Preflights
 from serve_app.api.middleware.host_prefix import HostPrefixes
 from serve_app.api.middleware.request_id import RequestId, ServerTiming
-from serve_app.api.openapi import describe_bodies, error_replies, response
+from serve_app.api.openapi import describe_bodies
 from serve_app.api.queue_schema import QueueStatus
 from serve_app.api.replies import install_error_handlers
-from serve_app.api.routes.client_proxy import ClientProxy, proxy_router
-from serve_app.api.routes.history import Platform
+from serve_app.api.routes.client_proxy import ClientProxy, client_proxy_router
+from serve_app.api.routes.health import health_router
+from serve_app.api.routes.history import HistoryRoutes
 from serve_app.api.routes.jwks import jwks_router
 from serve_app.api.routes.openapi import openapi_router
-from serve_app.api.routes.queue import Queue
-from serve_app.api.routes.run import Run
-from serve_app.api.routes.uploads import AppTokenInput, Storage, UploadInput
+from serve_app.api.routes.queue import QueueRoutes
+from serve_app.api.routes.run import RunRoutes
+from serve_app.api.routes.uploads import AppTokenInput, StorageRoutes, UploadInput
 from serve_app.api.schema import VideoInput
 from serve_app.api.services import Services
-
-
-class Health(BaseModel):
-    """The service and its job table respond. `jobs` counts the jobs by state."""
-
-    status: Literal["ok"]
-    jobs: dict[str, int]
 
 
 def make_app(services: Services) -> FastAPI:
@@ -54,28 +44,13 @@ def make_app(services: Services) -> FastAPI:
     app.add_middleware(ServerTiming)
     app.add_middleware(Cors)
     install_error_handlers(app)
-    app.include_router(_health(services))
-    app.include_router(Run(services).router())
-    app.include_router(Queue(services).router())
-    app.include_router(Storage(services).router())
+    app.include_router(health_router(services))
+    app.include_router(RunRoutes(services).router())
+    app.include_router(QueueRoutes(services).router())
+    app.include_router(StorageRoutes(services).router())
     app.include_router(jwks_router(services.webhook_keys))
-    app.include_router(Platform(services).router())
+    app.include_router(HistoryRoutes(services).router())
     app.include_router(openapi_router(services))
-    app.include_router(proxy_router())
+    app.include_router(client_proxy_router())
     describe_bodies(app, VideoInput, QueueStatus, UploadInput, AppTokenInput)
     return app
-
-
-def _health(services: Services) -> APIRouter:
-    router = APIRouter(tags=["service"])
-
-    @router.get(
-        "/health",
-        summary="Whether the service accepts requests",
-        responses={200: response(Health, "It accepts requests."), **error_replies()},
-    )
-    async def health() -> JSONResponse:
-        counts = await services.store.counts()
-        return JSONResponse({"status": "ok", "jobs": {state.value.lower(): n for state, n in counts.items()}})
-
-    return router

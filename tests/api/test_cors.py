@@ -66,6 +66,24 @@ async def test_every_documented_header_is_allowed(harness: ApiHarness) -> None:
     assert "x-fal-runner-hint" in named and named <= allowed
 
 
+async def test_pages_can_read_the_headers_of_replies(harness: ApiHarness) -> None:
+    """The names are the vendor's: a page reads only what is exposed."""
+    async with harness.client(headers=ORIGIN) as client:
+        reply = await client.get("/health")
+    assert values(reply, "access-control-expose-headers") == {
+        "x-fal-request-id",
+        "x-fal-error-type",
+        "x-fal-request-timeout-type",
+        "x-fal-retryable",
+        "x-fal-needs-retry",
+        "x-fal-billable-units",
+        "x-fal-served-from",
+        "x-fal-runner-hints",
+        "x-fal-cdn-token",
+        "retry-after",
+    }
+
+
 async def test_replies_can_be_read(harness: ApiHarness) -> None:
     async with harness.client(headers=ORIGIN) as client:
         submit = await client.post(SUBMIT, json=INPUT)

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from serve_app.api.middleware.request_id import RequestId
 from serve_app.api.replies import install_error_handlers
-from serve_app.api.routes.uploads import Storage
+from serve_app.api.routes.uploads import StorageRoutes
 from serve_app.api.urls import FileUrls
 from serve_app.artifacts.store import Artifacts
 from serve_app.files.app import make_files_app
@@ -65,7 +65,7 @@ async def service_fixture(store: SqlJobStore, artifacts: Artifacts) -> AsyncIter
     urls = FileUrls(files.port, FileLinks(SIGNER))
     app = FastAPI(redirect_slashes=False)
     install_error_handlers(app)
-    app.include_router(Storage(services(store, artifacts, urls=urls, uploads=LIMITS)).router())
+    app.include_router(StorageRoutes(services(store, artifacts, urls=urls, uploads=LIMITS)).router())
     app.add_middleware(Accounts)
     app.add_middleware(RequestId)
     rest = HttpServer(app, "127.0.0.1", 0, drain_s=1)

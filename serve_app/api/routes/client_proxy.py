@@ -50,7 +50,7 @@ class ClientProxy:
         await self.app(scope, receive, send)
 
 
-def proxy_router() -> APIRouter:
+def client_proxy_router() -> APIRouter:
     """The route that refuses requests without a valid target; its OpenAPI description covers all proxy requests."""
     router = APIRouter(tags=["proxy"])
     for method in ("GET", "POST", "PUT"):

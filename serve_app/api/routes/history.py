@@ -77,7 +77,7 @@ class DeletedPayloads(BaseModel):
     cdn_delete_results: list[Deleted]
 
 
-class Platform:
+class HistoryRoutes:
     """The routes. An account sees only its own requests."""
 
     def __init__(self, services: Services) -> None:

@@ -26,7 +26,7 @@ from serve_app.parsing import InvalidInput, parse_object, validated
 STILL_RUNNING = {"detail": "Request is still in progress"}
 
 
-class Queue:
+class QueueRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._store = services.store

@@ -28,7 +28,7 @@ MAX_POLL_S = 0.25
 POLL_GROWTH = 1.5
 
 
-class Run:
+class RunRoutes:
     """The synchronous routes. One object per process, since it counts the waiting requests."""
 
     def __init__(self, services: Services) -> None:

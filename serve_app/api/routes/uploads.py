@@ -74,7 +74,7 @@ class AppTokenInput(BaseModel):
     token_expiration: int = Field(120, ge=1, le=86_400, description="Lifetime in seconds.")
 
 
-class Storage:
+class StorageRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._limits = services.uploads
