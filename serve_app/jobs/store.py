@@ -81,7 +81,9 @@ class JobStore(Protocol):
     async def heartbeat(self, lease: Lease, lease_s: float) -> Heartbeat:
         """Extend the lease by `lease_s` from now, and hear whether the job is still this holder's."""
 
-    async def report(self, lease: Lease, progress: Progress, lines: Sequence[str] = ()) -> bool:
+    async def report(
+        self, lease: Lease, progress: Progress, lines: Sequence[str] = (), level: str = "INFO"
+    ) -> bool:
         """Record progress, and add `lines` to the log. Like all writes under a lease: False, and nothing written, when
         it is lost.
         """

@@ -20,19 +20,26 @@ class Journal:
         self._lease = lease
         self._progress = Progress()
 
-    async def report(self, progress: Progress, *lines: str) -> None:
+    async def report(self, progress: Progress, *lines: str, level: str = "INFO") -> None:
         """Where the job stands now, and what there is to say about it."""
         self._progress = progress
         for line in lines:
-            logger.info("job %s: %s", self._lease.job_id, line)
+            logger.log(
+                logging.WARNING if level == "WARN" else logging.INFO, "job %s: %s", self._lease.job_id, line
+            )
         try:
-            await self._store.report(self._lease, progress, lines)
+            await self._store.report(self._lease, progress, lines, level)
         except Exception:
             logger.exception("the progress of job %s could not be written", self._lease.job_id)
 
     async def note(self, line: str) -> None:
         """A line that changes nothing about the progress."""
         await self.report(self._progress, line)
+
+    async def warn(self, *lines: str) -> None:
+        """Lines that the client should not overlook, if there are any."""
+        if lines:
+            await self.report(self._progress, *lines, level="WARN")
 
     async def record(self, chunk: Chunk, piece: PieceRef) -> None:
         """Remember a finished piece, so that whoever takes the job over need not make it again."""
@@ -64,4 +71,5 @@ def _from_json(row: Json) -> PieceRef:
     made = row["provenance"]
     provenance = Provenance(made["checkpoint"], made["device"], tuple(made["size"]))
     segmenting, encoding = row["seconds"]
-    return PieceRef(**(row | {"provenance": provenance, "seconds": (segmenting, encoding)}))
+    changed = {"provenance": provenance, "seconds": (segmenting, encoding), "damage": tuple(row["damage"])}
+    return PieceRef(**(row | changed))

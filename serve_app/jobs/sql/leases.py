@@ -14,7 +14,7 @@ from serve_app.database.tables import inputs, jobs, now, pieces
 from serve_app.errors import WireError
 from serve_app.jobs.model import Claim, Heartbeat, JobState, Json, Lease, Progress
 from serve_app.jobs.sql.rows import job_columns, to_job
-from serve_app.jobs.sql.transitions import end, log
+from serve_app.jobs.sql.transitions import INFO, end, log
 
 _FREE = {"owner": None, "expires_at": None}
 
@@ -71,11 +71,13 @@ class LeaseQueries:
         return Heartbeat(held=False, cancelled=ended is not None)
 
     @unbroken
-    async def report(self, lease: Lease, progress: Progress, lines: Sequence[str] = ()) -> bool:
+    async def report(
+        self, lease: Lease, progress: Progress, lines: Sequence[str] = (), level: str = INFO
+    ) -> bool:
         async with self._database.writing() as connection:
             written = await _write(connection, lease, asdict(progress))
             if written:
-                await log(connection, lease.job_id, lines)
+                await log(connection, lease.job_id, lines, level)
             return written
 
     @unbroken
