@@ -28,7 +28,16 @@ import numpy.typing as npt
 from benchmarks.figures import Figures, Machine, add_out
 from benchmarks.tables import DIALS
 from serve_app.fal import OutputType, Quality, WriteMode
-from serve_app.protocols import Cutout, EncodeSettings, Frames, JoinRequest, PixelLayout, Provenance
+from serve_app.protocols import (
+    Cutout,
+    EncodeSettings,
+    Expected,
+    Frames,
+    JoinPiece,
+    JoinRequest,
+    PixelLayout,
+    Provenance,
+)
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
 from serve_app.video.join import join_pieces
@@ -82,7 +91,8 @@ def over_black(planes: list[Samples], matte: Samples, layout: PixelLayout) -> No
 
 def measure(whole: Cutout, settings: EncodeSettings, folder: Path) -> Field:
     """Writes the cutout in pieces, joins them, and reads the file again."""
-    pieces, out = [], folder / "out"
+    pieces: list[JoinPiece] = []
+    out = folder / "out"
     started = time.process_time()
     for first in range(0, len(whole.colour), PIECE):
         rows = slice(first, first + PIECE)
@@ -90,12 +100,14 @@ def measure(whole: Cutout, settings: EncodeSettings, folder: Path) -> Field:
         part = Frames(
             tuple(p[rows] for p in colour.planes), colour.layout, colour.pts[rows], colour.time_base
         )
-        pieces.append(folder / str(first))
-        encode_piece(
-            Cutout(part, whole.matte[rows], whole.provenance, 0.0), settings, pieces[-1], lambda: False
-        )
-    request = JoinRequest((), "", None, settings, 1, "out")
-    media = join_pieces(lambda: pieces, request, CLIP, out, lambda: False)
+        path = folder / str(first)
+        cutout = Cutout(part, whole.matte[rows], whole.provenance, 0.0)
+        made = encode_piece(cutout, settings, path, lambda: False)
+        pieces.append(JoinPiece(path.name, made.frames, made.first_pts, made.last_pts, made.sha256))
+    last = pieces[-1].last_pts
+    expected = Expected(len(whole.colour), pieces[0].first_pts, last, last + 1, 1)
+    request = JoinRequest(tuple(pieces), "", None, settings, expected, "out")
+    media = join_pieces(lambda: [folder / p.name for p in pieces], request, CLIP, out, lambda: False)
     seconds = time.process_time() - started
     return Field(media.file_size, seconds, *loss(out, whole))
 

@@ -27,7 +27,7 @@ from serve_app.fal import ENDPOINT, OutputType, Variant
 from serve_app.jobs.request import JobRequest
 from serve_app.local.profile import Profile, free_port
 from serve_app.local.service import running
-from serve_app.protocols import CutOptions, Frames, IndexBrief, JoinRequest
+from serve_app.protocols import CutOptions, Expected, Frames, IndexBrief, JoinPiece, JoinRequest
 from serve_app.runner.chunk_calls import encode_settings
 from serve_app.runner.plan import plan_chunks
 from serve_app.segmentation.processing import make_engine
@@ -108,18 +108,24 @@ def stages(clip: Path, profile: Profile, request: JobRequest, directory: Path) -
     engine.cut_out(frames[0], options, lambda: False)  # warm
     cutouts, segmenting = timed(own_cpu, lambda: [engine.cut_out(f, options, lambda: False) for f in frames])
     written = encode_settings(request, index)
-    pieces = [directory / f"{chunk.number}.piece" for chunk in chunks]
+    paths = [directory / f"{chunk.number}.piece" for chunk in chunks]
 
-    def encode() -> None:
-        for cutout, path in zip(cutouts, pieces, strict=True):
+    def encode() -> list[JoinPiece]:
+        figures = (
             encode_piece(cutout, written, path, lambda: False, settings.encoder.threads)
+            for cutout, path in zip(cutouts, paths, strict=True)
+        )
+        return [
+            JoinPiece(path.name, made.frames, made.first_pts, made.last_pts, made.sha256)
+            for path, made in zip(paths, figures, strict=True)
+        ]
 
-    _, encoding = timed(own_cpu, encode)
-    order = JoinRequest(
-        tuple(p.name for p in pieces), "", index.audio, written, index.frame_duration, "output.mp4"
-    )
+    pieces, encoding = timed(own_cpu, encode)
+    first, last = int(index.pts[0]), int(index.pts[-1])
+    expected = Expected(len(index.pts), first, last, last + index.last_duration, index.frame_duration)
+    order = JoinRequest(tuple(pieces), "", index.audio, written, expected, "output.mp4")
     _, joining = timed(
-        own_cpu, lambda: join_pieces(lambda: pieces, order, clip, directory / "joined", lambda: False)
+        own_cpu, lambda: join_pieces(lambda: paths, order, clip, directory / "joined", lambda: False)
     )
     return {
         "index": probing,

@@ -71,6 +71,7 @@ class PixelLayout:
 class Frames:
     """Decoded frames of one chunk: one array [N, H, W] per plane, ascending PTS (ticks of `time_base`) per frame.
 
+    `damage`: PTS at which the decoder found the source damaged; such frames are missing or not as they were.
     Checked when made (ValueError, TypeError), not again when it arrives pickled in another process.
     """
 
@@ -78,6 +79,7 @@ class Frames:
     layout: PixelLayout
     pts: Ticks
     time_base: Fraction
+    damage: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_frames(self.planes, self.layout.plane_sizes, self.layout.sample_type, self.pts)
@@ -127,12 +129,20 @@ class CutOptions:
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """The source's first audio track."""
+    """The source's first audio track. `start_s` and `end_s`: seconds of the source's clock.
+
+    `resets`: seconds to add to the track's times from its first, second, ... step back on, as the pictures' times
+    were mended there. `packets` and `damaged`: how many there are, and how many cannot be decoded.
+    """
 
     codec: str
     sample_rate: int
     layout: str
     start_s: float
+    end_s: float
+    packets: int
+    damaged: int = 0
+    resets: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +150,10 @@ class Index:
     """What one demux-only pass finds: everything that planning needs, no pixels.
 
     `pts`: presentation times of all frames, ascending. `keyframes`: ascending PTS at which decoding can
-    start. `origin`: the tick that becomes time 0 of the output. `sequential`: the container gives no usable
-    times per packet, so `pts` came from decoding and chunks are only reached by decoding from the start.
+    start. `frame_duration`: the usual step from frame to frame; `last_duration`: how long the last frame is shown.
+    `origin`: the tick that becomes time 0 of the output. `sequential`: the container gives no usable times per
+    packet, so `pts` came from decoding and chunks are only reached by decoding from the start. `damage`: what the
+    file lacks, in sentences.
     """
 
     layout: PixelLayout
@@ -151,15 +163,17 @@ class Index:
     pts: Ticks
     keyframes: Ticks
     frame_duration: int
+    last_duration: int
     average_rate: Fraction
     origin: int
     sequential: bool
     audio: AudioInfo | None
     codec: str
+    damage: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:
-        return float((int(self.pts[-1]) - int(self.pts[0]) + self.frame_duration) * self.time_base)
+        return float((int(self.pts[-1]) - int(self.pts[0]) + self.last_duration) * self.time_base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +216,7 @@ class StageSeconds(NamedTuple):
 class PieceRef:
     """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times.
 
-    `mask_name`: the piece of the mask, made of the same matte, when one was asked for.
+    `mask_name`: the piece of the mask, made of the same matte, when one was asked for. `damage`: as in `Frames`.
     """
 
     name: str
@@ -212,8 +226,10 @@ class PieceRef:
     first_pts: int
     last_pts: int
     sha256: str
+    mask_sha256: str | None
     provenance: Provenance
     seconds: StageSeconds
+    damage: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,20 +238,49 @@ class EmptyPiece:
 
     provenance: Provenance
     seconds: StageSeconds
+    damage: tuple[int, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        return 0
 
 
 Piece = PieceRef | EmptyPiece
 
 
 @dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """Everything that `join` needs: the pieces in order, the source for its audio, and where to write."""
+class JoinPiece:
+    """What the joined file has to hold of one piece. PTS are ticks of the source."""
 
-    pieces: tuple[str, ...]
+    name: str
+    frames: int
+    first_pts: int
+    last_pts: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the plan and the source's index say of the output. Ticks are the source's; the last frame ends at `end`."""
+
+    frames: int
+    first_pts: int
+    last_pts: int
+    end: int
+    frame_duration: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """Everything that `join` needs: the pieces in order, the source for its audio, where to write, and what the
+    written file has to agree with.
+    """
+
+    pieces: tuple[JoinPiece, ...]
     source: str
     audio: AudioInfo | None
     settings: EncodeSettings
-    frame_duration: int
+    expected: Expected
     output: str
 
 
@@ -264,7 +309,7 @@ class CallLimits:
 class Decoder(Protocol):
     """Errors: `UnsupportedVideo` for what is not a video, `WorkTimeout`."""
 
-    async def probe(self, source: str, limits: CallLimits) -> Index: ...
+    async def probe(self, source: str, limits: CallLimits, decode: bool = False) -> Index: ...
 
     async def decode(self, source: str, index: IndexBrief, chunk: Chunk, limits: CallLimits) -> Frames: ...
 

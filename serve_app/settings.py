@@ -194,6 +194,7 @@ class Settings(BaseSettings):
     public_url: str | None = None  # of the API as clients see it, when it is not the host they asked
     tls: TlsSettings | None = None
     max_inline_bytes: int = 64 << 20  # of a sync_mode result; base64 makes a third more of it
+    drop_audio: bool = False  # of every output; a request may ask for it too
     max_side: int = 8192  # pixels of a source frame, either way
     chunk: ChunkSettings = ChunkSettings()
     ingress: IngressSettings = IngressSettings()

@@ -1,4 +1,4 @@
-"""The JSON contract of the endpoint: nine inputs and the output, and the mapping of the inputs to a job."""
+"""The JSON contract of the endpoint: nine inputs and an extension, the output, and how they map to jobs."""
 
 from __future__ import annotations
 
@@ -57,6 +57,9 @@ class VideoInput(BaseModel):
     video_write_mode: WriteMode = Field(
         WriteMode.BALANCED, description="Whether encoding favours speed or a small file."
     )
+    drop_audio: bool = Field(
+        False, description="Extension of this service: whether to leave the audio out of the output."
+    )
 
     def to_request(self) -> JobRequest:
         """Converts the input to the form that the job table stores."""
@@ -70,6 +73,7 @@ class VideoInput(BaseModel):
             output_type=self.video_output_type,
             quality=self.video_quality,
             write_mode=self.video_write_mode,
+            drop_audio=self.drop_audio,
         )
 
 

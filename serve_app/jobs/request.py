@@ -26,6 +26,7 @@ class JobRequest:
     output_type: OutputType = OutputType.MP4
     quality: Quality = Quality.HIGH
     write_mode: WriteMode = WriteMode.BALANCED
+    drop_audio: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,6 +44,7 @@ class JobRequest:
             output_type=OutputType(data["output_type"]),
             quality=Quality(data["quality"]),
             write_mode=WriteMode(data["write_mode"]),
+            drop_audio=bool(data.get("drop_audio", False)),
         )
 
 

@@ -24,7 +24,9 @@ class Journal:
         """Where the job stands now, and what there is to say about it."""
         self._progress = progress
         for line in lines:
-            logger.info("job %s: %s", self._lease.job_id, line)
+            logger.log(
+                logging.WARNING if level == "WARN" else logging.INFO, "job %s: %s", self._lease.job_id, line
+            )
         try:
             await self._store.report(self._lease, progress, lines, level)
         except Exception:
@@ -33,6 +35,11 @@ class Journal:
     async def note(self, line: str) -> None:
         """A line that changes nothing about the progress."""
         await self.report(self._progress, line)
+
+    async def warn(self, *lines: str) -> None:
+        """Lines that the client should not overlook, if there are any."""
+        if lines:
+            await self.report(self._progress, *lines, level=LogLevel.WARN)
 
     async def record(self, chunk: Chunk, piece: Piece) -> None:
         """Remember a finished piece, so that whoever takes the job over need not make it again."""
@@ -63,7 +70,7 @@ def _to_json(chunk: Chunk, piece: Piece) -> Json:
 def _from_json(row: Json) -> Piece:
     made = row["provenance"]
     provenance = Provenance(made["checkpoint"], made["device"], tuple(made["size"]))
-    seconds = StageSeconds(*row["seconds"])
-    if not row.get("frames"):  # earlier versions wrote an empty piece with all fields of a file
-        return EmptyPiece(provenance, seconds)
-    return PieceRef(**(row | {"provenance": provenance, "seconds": seconds}))
+    seconds, damage = StageSeconds(*row["seconds"]), tuple(row["damage"])
+    if "frames" not in row:
+        return EmptyPiece(provenance, seconds, damage)
+    return PieceRef(**(row | {"provenance": provenance, "seconds": seconds, "damage": damage}))

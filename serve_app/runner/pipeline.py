@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from serve_app.artifacts.store import Artifacts
-from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge, NothingProduced
+from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge, StorageFull
 from serve_app.fetch.fetch import fetch
 from serve_app.files.signing import Signer
 from serve_app.jobs.model import LogLevel, Progress
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.request import JobRequest, JobResult
-from serve_app.protocols import CallLimits, Chunk, EmptyPiece, Index, JoinRequest, MediaFile, Piece, PieceRef
+from serve_app.protocols import (
+    CallLimits,
+    Chunk,
+    EmptyPiece,
+    Expected,
+    Index,
+    JoinPiece,
+    JoinRequest,
+    MediaFile,
+    Piece,
+)
 from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings
+from serve_app.runner.completeness import (
+    PlanMisled,
+    audio_lines,
+    check_chunk,
+    damage_lines,
+    expected_of,
+    join_pieces_of,
+)
 from serve_app.runner.concurrency import Share, Window
 from serve_app.runner.journal import Journal
 from serve_app.runner.log_lines import checked, count, describe, megabytes, network
@@ -24,6 +42,7 @@ from serve_app.runner.progress import STAGE, ProgressMeter
 from serve_app.runner.retry import TRIES, CallPolicy, call
 from serve_app.settings import Settings
 from serve_app.video.formats import output_format
+from serve_app.video.space import space_needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +76,44 @@ class Pipeline:
         line = await self._stage_source(request.video_url, job.names.source)
         await journal.report(Progress("indexing"), line)
         index = await self._probe(job)
-        chunks = plan_chunks(index, self._settings.chunk)
-        total = len(index.pts)
-        await journal.report(Progress(STAGE, 0, total), f"indexed: {describe(index)}")
-        pieces = await self._chunks(job, index, chunks)
-        done = _frames(pieces)
+        await journal.report(Progress(STAGE, 0, len(index.pts)), f"indexed: {describe(index)}")
+        await journal.warn(*index.damage, *audio_lines(index.audio))
+        self._check_space(request, index)
+        try:
+            chunks, pieces = await self._chunks(job, index, decoded=index.sequential)
+        except PlanMisled:
+            await journal.note(
+                "the packets promise other frames than the decoder finds: decoding all to count them"
+            )
+            index = await self._probe(job, decode=True)
+            chunks, pieces = await self._chunks(job, index, decoded=True)
+        expected = expected_of(index, chunks, pieces)
+        await journal.warn(*damage_lines(index, chunks, pieces))
+        done, total = expected.frames, len(index.pts)
         await journal.report(Progress("joining", done, total), f"joining {count(len(pieces), 'piece')}")
-        video = await self._join(job, index, [piece.name for piece in pieces])
-        masks = [piece.mask_name for piece in pieces if piece.mask_name]
-        mask = await self._join(job, index, masks, mask=True) if masks else None
+        video = await self._join(job, index, expected, join_pieces_of(pieces, mask=False))
+        mask = None
+        if request.output_mask:
+            mask = await self._join(job, index, expected, join_pieces_of(pieces, mask=True), mask=True)
         await journal.report(
             Progress("finishing", done, total), *(checked(file) for file in (video, mask) if file)
         )
         self._check_inline(request, video, mask)
         return JobResult(video=video, mask_video=mask, inline=request.sync_mode)
+
+    def _check_space(self, request: JobRequest, index: Index) -> None:
+        """Refuses what local artifacts have no room for. (A bucket has; `join` looks at its own node's scratch.)"""
+        if not self._artifacts.is_local:
+            return
+        need = space_needed(index, request.output_type, request.quality, request.output_mask)
+        free = self._artifacts.free_bytes()
+        if need > free:
+            raise StorageFull(
+                f"The pieces and the output of {count(len(index.pts), 'frame')} at {index.layout.width}x"
+                f"{index.layout.height} need about {megabytes(need)} in {self._artifacts.root}, "
+                f"{megabytes(free)} are free: make room, or ask for a smaller video_quality or another "
+                "video_output_type."
+            )
 
     def _check_inline(self, request: JobRequest, *files: MediaFile | None) -> None:
         """`sync_mode` puts the files into the reply, which has its limits."""
@@ -104,12 +147,14 @@ class Pipeline:
             raise DownloadFailed("The file behind video_url has expired here. Upload it again.") from error
         return f"the source is a file of this service, {megabytes(self._artifacts.size(name))}"
 
-    async def _probe(self, job: Assignment) -> Index:
+    async def _probe(self, job: Assignment, decode: bool = False) -> Index:
         index: Index = await self._call(
             job,
-            lambda: [self._stages.decoder.probe.remote(job.names.source, self._limits)],
+            lambda: [self._stages.decoder.probe.remote(job.names.source, self._limits, decode)],
             "indexing the source",
         )
+        if job.request.drop_audio or self._settings.drop_audio:
+            index = replace(index, audio=None, origin=int(index.pts[0]))
         limit = self._settings.max_side
         if max(index.layout.width, index.layout.height) > limit:
             raise FrameTooLarge(
@@ -118,11 +163,16 @@ class Pipeline:
             )
         return index
 
-    async def _chunks(self, job: Assignment, index: Index, chunks: list[Chunk]) -> list[PieceRef]:
-        """All pieces that hold frames, in order. The window bounds the chunks in flight."""
+    async def _chunks(
+        self, job: Assignment, index: Index, decoded: bool
+    ) -> tuple[list[Chunk], dict[int, Piece]]:
+        """The plan, and the piece of each chunk. The window bounds the chunks in flight."""
+        chunks = plan_chunks(index, self._settings.chunk)
         work = ChunkCalls(self._stages, job.request, job.names, index, self._limits)
         pieces = await self._resumable(job.journal, chunks)
-        meter = ProgressMeter(len(index.pts), _frames(pieces.values()), asyncio.get_running_loop().time)
+        meter = ProgressMeter(
+            len(index.pts), sum(piece.frames for piece in pieces.values()), asyncio.get_running_loop().time
+        )
         if pieces:
             await job.journal.note(f"{count(len(pieces), 'piece')} of an earlier attempt used again")
         told: set[str] = set()
@@ -132,8 +182,9 @@ class Pipeline:
                 piece = await self._call(job, lambda: work.start(chunk), f"chunk {chunk.number}")
             finally:
                 job.window.release(job.share)
+            check_chunk(index, chunk, piece, decoded)
             pieces[chunk.number] = piece
-            meter.add(_frames([piece]))
+            meter.add(piece.frames)
             await job.journal.record(chunk, piece)
             line = network(piece, job.request)
             if line not in told:
@@ -151,11 +202,8 @@ class Pipeline:
             raise failed.exceptions[0] from None
         finally:
             ticker.cancel()
-        made = [piece for _, piece in sorted(pieces.items()) if isinstance(piece, PieceRef)]
-        if not made:
-            raise NothingProduced("No frame of the video could be decoded.", field="video_url")
         await job.journal.report(meter.progress(), meter.summary())
-        return made
+        return chunks, pieces
 
     async def _resumable(self, journal: Journal, chunks: list[Chunk]) -> dict[int, Piece]:
         """Recorded pieces that still lie in the artifact store, whole."""
@@ -174,15 +222,22 @@ class Pipeline:
         except FileNotFoundError:
             return False
 
-    async def _join(self, job: Assignment, index: Index, pieces: list[str], mask: bool = False) -> MediaFile:
+    async def _join(
+        self,
+        job: Assignment,
+        index: Index,
+        expected: Expected,
+        pieces: tuple[JoinPiece, ...],
+        mask: bool = False,
+    ) -> MediaFile:
         request, names = job.request, job.names
         extension = output_format(request.output_type).extension
         order = JoinRequest(
-            pieces=tuple(pieces),
+            pieces=pieces,
             source=names.source,
             audio=None if mask else index.audio,
             settings=replace(encode_settings(request, index), mask=mask),
-            frame_duration=index.frame_duration,
+            expected=expected,
             output=names.output("mask" if mask else "output", extension),
         )
         media: MediaFile = await self._call(
@@ -206,7 +261,3 @@ async def _tick(journal: Journal, meter: ProgressMeter) -> None:
         if line != told:
             told = line
             await journal.report(meter.progress(), line, level=LogLevel.DEBUG)
-
-
-def _frames(pieces: Iterable[Piece]) -> int:
-    return sum(piece.frames for piece in pieces if isinstance(piece, PieceRef))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class CutoutEngine:
         except (RuntimeError, ValueError) as error:
             raise InferenceFailed(f"segmentation failed on {self.device}: {error}") from error
         return Cutout(
-            colour=Frames(sheet.planes, options.layout, frames.pts, frames.time_base),
+            colour=replace(frames, planes=sheet.planes, layout=options.layout),
             matte=sheet.matte,
             provenance=Provenance(self.checkpoint.name, str(self.device), size),
             seconds=time.perf_counter() - started,

@@ -73,12 +73,12 @@ class Decoder(protocols.Decoder):
         self._workers = WorkerPool(settings.decoder.scale.max_ongoing, "decoding")
         self._decoders = DecoderPool()
 
-    async def probe(self, source: str, limits: CallLimits) -> Index:
+    async def probe(self, source: str, limits: CallLimits, decode: bool = False) -> Index:
         from serve_app.video.probe import probe  # PyAV: in this replica alone
 
         def work(cancelled: Callable[[], bool]) -> Index:
             with self._artifacts.local_path(source, cancelled=cancelled) as path:
-                return probe(path, cancelled)
+                return probe(path, cancelled, decode)
 
         return await self._workers.run(work, limits)
 

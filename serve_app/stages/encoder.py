@@ -49,14 +49,14 @@ class Encoder(protocols.Encoder):
         from serve_app.video.encode import encode_piece  # PyAV: in this replica alone
 
         def work(cancelled: Callable[[], bool]) -> Piece:
-            started = time.perf_counter()
+            started, damage, mask_sha256 = time.perf_counter(), cutout.colour.damage, None
             if not len(cutout.colour):
-                return EmptyPiece(cutout.provenance, StageSeconds(cutout.seconds, 0.0))
+                return EmptyPiece(cutout.provenance, StageSeconds(cutout.seconds, 0.0), damage)
             with self._scratch(name, 8 * cutout.matte.nbytes) as directory:
                 path = directory / "piece"
                 if mask_name:
                     mask = replace(settings, mask=True)
-                    encode_piece(cutout, mask, path, cancelled, self._threads)
+                    mask_sha256 = encode_piece(cutout, mask, path, cancelled, self._threads).sha256
                     self._artifacts.put_file(mask_name, path)
                 made = encode_piece(cutout, settings, path, cancelled, self._threads)
                 self._artifacts.put_file(name, path)
@@ -68,8 +68,10 @@ class Encoder(protocols.Encoder):
                 first_pts=made.first_pts,
                 last_pts=made.last_pts,
                 sha256=made.sha256,
+                mask_sha256=mask_sha256,
                 provenance=cutout.provenance,
                 seconds=StageSeconds(cutout.seconds, time.perf_counter() - started),
+                damage=damage,
             )
 
         return await self._workers.run(work, limits)
@@ -79,13 +81,14 @@ class Encoder(protocols.Encoder):
         from serve_app.video.join import join_pieces
 
         def work(cancelled: Callable[[], bool]) -> MediaFile:
-            size = sum(self._artifacts.size(name) for name in request.pieces)
+            names = tuple(piece.name for piece in request.pieces)
+            size = sum(self._artifacts.size(name) for name in names)
             with (
                 self._scratch(request.source, size) as directory,
                 self._artifacts.local_path(request.source, cancelled=cancelled) as source,
             ):
                 path = directory / "output"
-                pieces = partial(self._pieces, request.pieces, cancelled)
+                pieces = partial(self._pieces, names, cancelled)
                 media = join_pieces(pieces, request, source, path, cancelled)
                 # The name belongs to one holder of the job, so what lies there came from an earlier try.
                 with suppress(FileExistsError):

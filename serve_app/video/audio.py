@@ -5,7 +5,7 @@ Everything is a generator, so an hour of sound needs no more memory than a secon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TypeAlias, cast
 
@@ -18,6 +18,8 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from serve_app.errors import UnsupportedVideo
+from serve_app.protocols import AudioInfo
+from serve_app.video.audio_survey import RESET_S
 from serve_app.video.formats import OutputFormat
 from serve_app.video.source import audio_stream, codec_name, only, unsupported
 
@@ -25,11 +27,14 @@ AudioPacket: TypeAlias = "Packet[AudioStream]"  # PyAV can be subscripted in ann
 
 # Speaker layouts that encoders and players agree on, by channel count. 5.1(side), which AC-3 and DTS bring,
 # is refused by libopus and costs AAC a private channel table: it becomes 5.1, the same speakers.
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
-_AAC_LAYOUTS = _LAYOUTS | {4: "5.0"}  # AAC has no quad: the fifth stays silent
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+# AAC has no quad: the fifth stays silent. Its 7.1 has speakers in front, and none that is 6.1: both are folded.
+_AAC_LAYOUTS = _LAYOUTS | {4: "5.0", 7: "5.1", 8: "5.1"}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _OPUS_RATE = 48000
 _BITS_PER_CHANNEL = 80_000
+_JITTER_S = Fraction(3, 100)  # containers round times; from here on it is a gap, or an overlap
+_KEPT_TAGS = ("language", "title", "handler_name")
 
 
 class AudioTrack:
@@ -39,19 +44,31 @@ class AudioTrack:
     """
 
     def __init__(
-        self, source: InputContainer, out: OutputContainer, form: OutputFormat, origin: Fraction
+        self,
+        source: InputContainer,
+        out: OutputContainer,
+        form: OutputFormat,
+        origin: Fraction,
+        info: AudioInfo,
     ) -> None:
         stream = audio_stream(source)
         assert stream is not None, "the index said that there is an audio track"
-        self._source, self._in, self._origin = source, stream, origin
+        self._source, self._in, self._origin, self._resets = source, stream, origin, info.resets
         only(source, stream)
         # What a decoder needs before the first sample may lie before second 0; only MP4 and MOV can say that.
         self._preroll = form.is_quicktime
-        self._copies = codec_name(stream) in form.copied_audio
+        codec = codec_name(stream)
+        # PCM has no times: copied, its gaps would close. Written anew, sample by sample, they hold silence.
+        pcm = codec.startswith("pcm_")
+        self._copies = codec in form.copied_audio and not pcm
         if self._copies:
             self.stream = out.add_stream_from_template(stream)
         else:
-            self.stream = self._encoder(out, form)
+            self.stream = self._encoder(
+                out, codec if pcm and codec in form.copied_audio else form.audio_encoder
+            )
+        tags = {key.lower(): value for key, value in stream.metadata.items()}
+        self.stream.metadata.update({key: tags[key] for key in _KEPT_TAGS if key in tags})
 
     def packets(self) -> Iterator[AudioPacket]:
         """Packets for the output, in order. Raises `UnsupportedVideo` where the track cannot be decoded."""
@@ -67,7 +84,7 @@ class AudioTrack:
         time_base = self._in.time_base or Fraction(1, 1)
         shift = round(self._origin / time_base)
         try:
-            for packet in self._source.demux(self._in):
+            for packet in self._demuxed():
                 if not packet.size or packet.pts is None:
                     continue
                 packet.pts -= shift
@@ -76,12 +93,25 @@ class AudioTrack:
         except FFmpegError as error:
             raise self._failed(error) from error
 
-    def _encoder(self, out: OutputContainer, form: OutputFormat) -> AudioStream:
+    def _demuxed(self) -> Iterator[AudioPacket]:
+        """The source's packets; after a step back of their times they move along with the pictures."""
+        resets = iter(self._resets)
+        last, shift = Fraction(0), Fraction(0)
+        for packet in self._source.demux(self._in):
+            if packet.pts is not None and packet.size:
+                time = packet.pts * packet.time_base
+                if time < last - RESET_S:
+                    shift = Fraction(next(resets, float(shift)))
+                last = time
+                packet.pts += round(shift / packet.time_base)
+            yield packet
+
+    def _encoder(self, out: OutputContainer, name: str) -> AudioStream:
         context = self._in.codec_context
-        rate, layouts = _able(form.audio_encoder, context.sample_rate)
-        stream = cast(AudioStream, out.add_stream(form.audio_encoder, rate=rate))
+        rate, layouts = _able(name, context.sample_rate)
+        stream = cast(AudioStream, out.add_stream(name, rate=rate))
         stream.codec_context.layout = layouts.get(context.layout.nb_channels, "stereo")
-        if not form.audio_encoder.startswith("pcm"):
+        if not name.startswith("pcm"):
             stream.codec_context.bit_rate = _BITS_PER_CHANNEL * stream.codec_context.layout.nb_channels
         stream.codec_context.flags |= Flags.bitexact
         stream.codec_context.time_base = Fraction(1, rate)
@@ -91,7 +121,7 @@ class AudioTrack:
         context = self.stream.codec_context
         resampler: av.AudioResampler | None = None
         form: tuple[str, str, int] | None = None
-        for frame in self._decoded():
+        for frame in _filled(self._decoded()):
             if form != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
                 # The first frame, when the encoder is open and its frame size known, or one after which a
                 # broadcast sounds on other speakers.
@@ -110,7 +140,7 @@ class AudioTrack:
         """Frames at the output's times, without what lies before its beginning."""
         decoder, good = self._in.codec_context, False
         last: FFmpegError | None = None
-        for packet in self._source.demux(self._in):
+        for packet in self._demuxed():
             try:
                 frames = decoder.decode(packet if packet.size else None)
             except FFmpegError as error:
@@ -130,6 +160,40 @@ class AudioTrack:
         return unsupported(
             f"The audio track ({codec_name(self._in)}) cannot be decoded: {error.strerror or error}."
         )
+
+
+def _filled(frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
+    """The frames one after the other: silence where there is a gap, and without those that lie over others."""
+    end: Fraction | None = None
+    for frame in frames:
+        assert frame.pts is not None and frame.time_base is not None
+        start = frame.pts * frame.time_base
+        if end is None:
+            end = start
+        if start < end - _JITTER_S:
+            continue
+        while start > end + _JITTER_S:
+            silence = _silence(frame, min(start - end, Fraction(1)))
+            yield _placed(silence, end)
+            end += Fraction(silence.samples, silence.sample_rate)
+        yield _placed(frame, end)
+        end += Fraction(frame.samples, frame.sample_rate)
+
+
+def _silence(like: AudioFrame, seconds: Fraction) -> AudioFrame:
+    samples = max(1, round(seconds * like.sample_rate))
+    frame = AudioFrame(format=like.format.name, layout=like.layout.name, samples=samples)
+    frame.sample_rate = like.sample_rate
+    nothing = b"\x80" if like.format.name.startswith("u8") else b"\x00"
+    for plane in frame.planes:
+        plane.update(nothing * plane.buffer_size)
+    return frame
+
+
+def _placed(frame: AudioFrame, start: Fraction) -> AudioFrame:
+    frame.time_base = Fraction(1, frame.sample_rate)
+    frame.pts = round(start * frame.sample_rate)
+    return frame
 
 
 def _able(encoder: str, rate: int) -> tuple[int, dict[int, str]]:

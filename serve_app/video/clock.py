@@ -26,6 +26,7 @@ class Clock:
         self._waiting: list[int] = []
         self._step = 1
         self._shift = 0
+        self.shifts: list[int] = []  # of the times after each jump back
         self._last: int | None = None
 
     def packet(self, time: int | None, duration: int | None) -> None:
@@ -48,6 +49,7 @@ class Clock:
             now = time + self._shift
             if now <= self._last - self._jump:
                 self._shift += self._last + self._step - now
+                self.shifts.append(self._shift)
                 now = self._last + self._step
         self._last = max(now, self._last + 1)
         return self._last

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from serve_app.protocols import PixelLayout
+from serve_app.video.source import unsupported
 
 Matrix = Literal["bt601", "bt709", "bt2020", "rgb"]
 Site = Literal["left", "center", "topleft"]
@@ -14,12 +15,22 @@ LIMITED, FULL = 1, 2  # FFmpeg's AVCOL_RANGE_MPEG and AVCOL_RANGE_JPEG
 
 _MATRIX_OF_CODE: dict[int, Matrix] = {
     1: "bt709",
-    4: "bt601",  # FCC differs from BT.601 in the third digit
+    4: "bt601",
     5: "bt601",
     6: "bt601",
-    7: "bt709",  # SMPTE 240M: close to BT.709
+    7: "bt709",
     9: "bt2020",
-    10: "bt2020",
+}
+CONVERTED = (4, 7)  # FCC and SMPTE 240M: recalculated to the one that differs least
+_UNKNOWN_MATRICES = {
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "SMPTE ST 2085",
+    13: "chroma-derived with constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
 }
 _CODE_OF_MATRIX: dict[Matrix, int] = {"bt709": 1, "bt601": 6, "bt2020": 9, "rgb": 0}
 
@@ -30,8 +41,23 @@ _CENTRED_CODECS = ("mjpeg", "mpeg1video", "gif", "png", "apng")
 _FULL_RANGE_GRAY_CODECS = ("png", "apng", "mjpeg", "ffv1", "rawvideo", "gif", "qtrle", "huffyuv", "ffvhuff")
 
 
+def site_of_code(code: int) -> Site | None:
+    """The chroma site for FFmpeg's AVChromaLocation; of six places three have a name here, others take the nearest.
+    None where the file says nothing.
+    """
+    sites: dict[int, Site] = {1: "left", 2: "center", 3: "topleft", 4: "topleft", 5: "left", 6: "center"}
+    return sites.get(code)
+
+
 def matrix_of(code: int, primaries: int, transfer: int, height: int) -> Matrix:
-    """The YCbCr matrix for a tag; where the tag says nothing, what players assume for this height."""
+    """The YCbCr matrix for a tag; where the tag says nothing, what players assume for this height.
+
+    Raises `UnsupportedVideo` for colours that are no YCbCr of a kind known here.
+    """
+    if code in _UNKNOWN_MATRICES:
+        raise unsupported(
+            f"The video's colours are {_UNKNOWN_MATRICES[code]}, which cannot be read here: convert it to BT.709."
+        )
     if code in _MATRIX_OF_CODE:
         return _MATRIX_OF_CODE[code]
     if primaries == _BT2020_PRIMARIES or transfer in _HDR_TRANSFERS:

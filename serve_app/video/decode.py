@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from serve_app.errors import JobCancelled, UnsupportedVideo
+from serve_app.errors import JobCancelled
 from serve_app.protocols import Chunk, Frames, IndexBrief, PixelLayout, Plane
 from serve_app.video.clock import Clock
 from serve_app.video.planes import Unpacker
@@ -27,7 +28,7 @@ class ChunkDecoder:
 
     def __init__(self, path: Path, brief: IndexBrief, threads: int = 1) -> None:
         self._reader = FrameReader(path, brief, threads)
-        self._brief = brief
+        self._path, self._brief = path, brief
         self._threads = threads
         # Where the last chunk stopped, and the frame that was read too far for it; None when that is unknown.
         self._stopped: tuple[int, Timed | None] | None = None
@@ -36,10 +37,20 @@ class ChunkDecoder:
         self._reader.close()
 
     def decode(self, chunk: Chunk, cancelled: Callable[[], bool]) -> Frames:
-        """The frames with start <= PTS < stop; fewer or more than planned where the packets misled the plan.
+        """The frames with start <= PTS < stop; fewer or more than planned where the packets misled the plan, or the
+        source is damaged.
 
-        Raises `UnsupportedVideo` naming the time where decoding fails, and `JobCancelled`.
+        Raises `JobCancelled`, and `UnsupportedVideo` where the source cannot be opened any more.
         """
+        frames = self._decoded(chunk, cancelled)
+        if frames.damage and self._threads > 1:
+            # What several threads make of damage differs from run to run.
+            self.close()
+            self._reader, self._threads = FrameReader(self._path, self._brief, 1), 1
+            frames = self._decoded(chunk, cancelled)
+        return frames
+
+    def _decoded(self, chunk: Chunk, cancelled: Callable[[], bool]) -> Frames:
         batch = _Batch(self._brief, chunk.frames, self._threads)
         stopped, self._stopped = self._stopped, None
         timed = self._find(chunk, stopped, cancelled)
@@ -48,7 +59,13 @@ class ChunkDecoder:
             timed = self._next(cancelled)
         if chunk.stop is not None:
             self._stopped = chunk.stop, timed
-        return batch.frames()
+        return batch.frames(self._damage(chunk, short=len(batch) < chunk.frames))
+
+    def _damage(self, chunk: Chunk, short: bool) -> tuple[int, ...]:
+        """Where in a chunk the source is damaged. A chunk that lacks frames may suffer from what lies before it."""
+        seen = sorted({time for time in self._reader.damage if chunk.stop is None or time < chunk.stop})
+        within = [time for time in seen if chunk.start is None or time >= chunk.start]
+        return tuple(within or (seen[-1:] if short else ()))
 
     def _find(
         self, chunk: Chunk, stopped: tuple[int, Timed | None] | None, cancelled: Callable[[], bool]
@@ -63,13 +80,14 @@ class ChunkDecoder:
             self._reader.restart()
             return self._next(cancelled)
         for keyframe in () if self._brief.sequential else chunk.seek:
-            try:
-                self._reader.seek(keyframe)
-                first = self._next(cancelled)
-                if first is not None and first[0] <= start:
-                    return self._skip(first, start, cancelled)
-            except UnsupportedVideo:
-                continue  # decoding may fail when begun in the middle; from further back it may not
+            if not self._reader.seek(keyframe):
+                continue
+            first = self._next(cancelled)
+            if first is not None and first[0] <= start:
+                timed = self._skip(first, start, cancelled)
+                if not any(time < start for time in self._reader.damage):
+                    return timed
+            # What is damaged on the way may look otherwise to a decoder that comes from further back.
         self._reader.restart()
         return self._skip(self._next(cancelled), start, cancelled)
 
@@ -85,7 +103,10 @@ class ChunkDecoder:
 
 
 class FrameReader:
-    """Frames with their times from a place in the file on."""
+    """Frames with their times from a place in the file on.
+
+    `damage`: times of the packets that could not be decoded and of the frames that are not whole, since then.
+    """
 
     def __init__(self, path: Path, brief: IndexBrief, threads: int) -> None:
         self._path, self._brief, self._threads = path, brief, threads
@@ -97,11 +118,23 @@ class FrameReader:
         only(self._container, self._stream)
         self._decoder = decoder_of(self._stream, self._threads)
         self._fresh = True
-        self._frames = self._read(from_start=True)
+        self._begin(None)
+
+    def _begin(self, keyframe: int | None) -> None:
+        reorders = self._container.format.name == "avi"
+        self._clock = Clock(self._brief.time_base, reorders) if self._brief.sequential else None
+        self.damage: list[int] = []
+        self._begun_at = keyframe
+        self._frames = self._read()
 
     def close(self) -> None:
         self._frames.close()
         self._container.close()
+
+    @property
+    def shifts(self) -> list[int]:
+        """Ticks by which times were moved at each jump back of a sequential source, up to here."""
+        return self._clock.shifts if self._clock else []
 
     def restart(self) -> None:
         """Goes to the start of the file; by opening it anew, as seeking there is not exact in all formats."""
@@ -109,53 +142,67 @@ class FrameReader:
             self.close()
             self._open()
 
-    def seek(self, keyframe: int) -> None:
-        """Goes to a keyframe, or near it. Raises `UnsupportedVideo` where the container cannot seek."""
+    def seek(self, keyframe: int) -> bool:
+        """Goes to a keyframe, or near it; whether the container can."""
         self._frames.close()
         self._fresh = False
         try:
             self._container.seek(keyframe, stream=self._stream)
-        except FFmpegError as error:
-            raise self._failed(keyframe) from error
+        except FFmpegError:
+            return False
         self._decoder.flush_buffers()
-        self._frames = self._read(from_start=False)
+        self._begin(keyframe)
+        return True
 
     def next(self) -> Timed | None:
-        """The next frame, None at the end. Raises `UnsupportedVideo` where decoding fails."""
+        """The next frame; None at the end, or where the file cannot be read any further."""
         self._fresh = False
         return next(self._frames, None)
 
-    def _read(self, from_start: bool) -> Generator[Timed, None, None]:
-        reorders = self._container.format.name == "avi"
-        clock = Clock(self._brief.time_base, reorders) if self._brief.sequential else None
+    def _read(self) -> Generator[Timed, None, None]:
         # What a recording caught of a group that began before it cannot be decoded, and nobody misses it.
-        lead_in, time = from_start, None
-        try:
-            # An empty packet says "as before" (Theora), but to a decoder it would mean the end.
-            full = (packet for packet in self._container.demux(self._stream) if packet.size)
-            for packet in chain(full, (None,)):
-                if packet is not None:
-                    time = packet.pts if packet.pts is not None else packet.dts
-                    if clock:
-                        clock.packet(time, packet.duration)
-                try:
-                    frames = self._decoder.decode(packet)
-                except FFmpegError:
-                    if lead_in or packet is None or packet.is_corrupt:
-                        continue
-                    raise
-                for frame in frames:
-                    lead_in = False
-                    if clock:
-                        yield clock.frame(frame.pts), frame
-                    elif frame.pts is not None:
-                        yield frame.pts, frame
-        except FFmpegError as error:
-            raise self._failed(time) from error
+        lead_in = self._begun_at is None
+        for packet in self._packets():
+            time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
+            if self._clock and packet is not None:
+                self._clock.packet(time, packet.duration)
+            try:
+                frames = self._decoder.decode(packet)
+            except FFmpegError:
+                if not lead_in and packet is not None:
+                    self._note(time)
+                continue
+            if packet is not None and packet.is_corrupt and not lead_in:
+                self._note(time)
+            for frame in frames:
+                lead_in = False
+                pts = self._clock.frame(frame.pts) if self._clock else frame.pts
+                if pts is None:
+                    continue
+                if frame.is_corrupt:
+                    self._note(pts)
+                yield pts, frame
 
-    def _failed(self, time: int | None) -> UnsupportedVideo:
-        where = "" if time is None else f" near {float(time * self._brief.time_base):.2f} s"
-        return unsupported(f"The video is damaged{where}: it cannot be decoded there.")
+    def _packets(self) -> Iterator[Packet[Any] | None]:
+        """The packets, and None at the end, which empties the decoder. Where the file cannot be read, it ends."""
+        try:
+            for packet in self._container.demux(self._stream):
+                if (
+                    packet.size
+                ):  # an empty one says "as before" (Theora), but to a decoder it would mean the end
+                    yield packet
+        except FFmpegError:
+            self._note(None)
+        yield None
+
+    def _note(self, time: int | None) -> None:
+        """Damage at a packet's own time, or at the place of the last one where it has none. Frames before the
+        keyframe that was sought may lean on others that were not decoded: no damage.
+        """
+        if time is None:
+            time = self.damage[-1] if self.damage else self._begun_at or 0
+        if self._begun_at is None or time >= self._begun_at:
+            self.damage.append(time)
 
 
 class _Batch:
@@ -179,9 +226,13 @@ class _Batch:
         self._unpacker.copy(frame, self._planes, row)
         self._pts.append(pts)
 
-    def frames(self) -> Frames:
+    def __len__(self) -> int:
+        return len(self._pts)
+
+    def frames(self, damage: tuple[int, ...] = ()) -> Frames:
         planes = tuple(plane[: len(self._pts)] for plane in self._planes)
-        return Frames(planes, self._brief.layout, np.array(self._pts, np.int64), self._brief.time_base)
+        pts = np.array(self._pts, np.int64)
+        return Frames(planes, self._brief.layout, pts, self._brief.time_base, damage)
 
 
 def _allocate(layout: PixelLayout, count: int) -> tuple[Plane, ...]:

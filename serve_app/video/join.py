@@ -15,10 +15,11 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from serve_app.errors import EncodingFailed, JobCancelled
-from serve_app.protocols import JoinRequest, MediaFile
+from serve_app.protocols import JoinPiece, JoinRequest, MediaFile
 from serve_app.video.audio import AudioPacket, AudioTrack
 from serve_app.video.formats import OutputFormat, output_format
 from serve_app.video.gif.join import join_gif
+from serve_app.video.self_check import check_count, check_gif, check_plan, check_video, verified_pieces
 from serve_app.video.source import opened
 from serve_app.video.writer import whole_or_gone
 
@@ -32,36 +33,45 @@ def join_pieces(
     out: Path,
     cancelled: Callable[[], bool],
 ) -> MediaFile:
-    """Writes `out` from `pieces` in order and the audio of `source`, and reads its figures back from the file.
+    """Writes `out` from `pieces` in order and the audio of `source`, opens it again, and checks it.
 
     Memory is flat: one piece is open at a time, and `pieces` may be a generator function that fetches them one
     by one. A GIF goes through them twice. Masks and GIFs have no sound.
-    Raises `EncodingFailed` where pieces do not fit together or frames got lost, `StorageFull`,
-    `UnsupportedVideo` for audio that cannot be decoded, and `JobCancelled`; nothing is left at `out` then.
+    Raises `EncodingFailed` where pieces are not as they were written, do not fit together, or the file does not
+    agree with what is expected of it; `StorageFull`, `UnsupportedVideo` for audio that cannot be decoded, and
+    `JobCancelled`; nothing is left at `out` then.
     """
     form = output_format(request.settings.output_type, request.settings.mask)
+    check_plan(request)
+
+    def verified() -> Iterator[tuple[JoinPiece, Path]]:
+        return verified_pieces(pieces(), request)
+
     with whole_or_gone(out):
         if form.is_gif:
-            frames = join_gif(pieces, request, out, cancelled)
-        else:
-            frames = _Joiner(request, form, cancelled).write(pieces(), source, out)
-        media = read_back(out, request, form)
-        if media.num_frames != frames:
-            raise EncodingFailed(f"The joined file has {media.num_frames} frames, its pieces {frames}.")
-    return media
+            images = join_gif(verified, request, out, cancelled)
+            return check_gif(out, request, form, images)
+        _Joiner(request, form, cancelled).write(verified(), source, out)
+        return check_video(out, request, form)
 
 
 class _Joiner:
     def __init__(self, request: JoinRequest, form: OutputFormat, cancelled: Callable[[], bool]) -> None:
         self._request, self._form, self._cancelled = request, form, cancelled
-        settings = request.settings
+        settings, expected = request.settings, request.expected
         self._time_base = form.timescale(settings.time_base)
-        self._step = max(1, round(request.frame_duration * settings.time_base / self._time_base))
+        ratio = settings.time_base / self._time_base
+        self._step = max(1, round(expected.frame_duration * ratio))
+        self._first, self._last, self._end = (
+            round((tick - settings.origin) * ratio)
+            for tick in (expected.first_pts, expected.last_pts, expected.end)
+        )
 
-    def write(self, pieces: Iterable[Path], source: Path, path: Path) -> int:
-        """Returns the number of frames written."""
+    def write(self, pieces: Iterable[tuple[JoinPiece, Path]], source: Path, path: Path) -> None:
         settings = self._request.settings
         options = self._form.muxer_options(settings.time_base)
+        # Packets come in order; the muxer would hold ten seconds of a track to wait for one that has ended.
+        options["max_interleave_delta"] = "1"
         if self._form.container == "mp4":
             options["movflags"] = "+faststart"  # playback can begin before the download ends
         with ExitStack() as stack:
@@ -75,10 +85,12 @@ class _Joiner:
             audio: Iterator[AudioPacket] = iter(())
             if self._request.audio is not None and not settings.mask:
                 container = stack.enter_context(opened(source))
-                track = AudioTrack(container, out, self._form, settings.origin * settings.time_base)
+                track = AudioTrack(
+                    container, out, self._form, settings.origin * settings.time_base, self._request.audio
+                )
                 out.start_encoding()
                 audio = track.packets()
-            return self._interleave(out, first, video, audio)
+            self._interleave(out, first, video, audio)
 
     def _interleave(
         self,
@@ -86,9 +98,9 @@ class _Joiner:
         first: VideoPacket,
         video: Iterator[VideoPacket],
         audio: Iterator[AudioPacket],
-    ) -> int:
+    ) -> None:
         """Muxes both in the order of time; audio ends with the video."""
-        frames, end = 0, Fraction(0)
+        end = Fraction(0)
         sound = next(audio, None)
         packet: VideoPacket | None = first
         while packet is not None:
@@ -98,35 +110,46 @@ class _Joiner:
             while sound is not None and _seconds(sound.dts, sound) <= now:
                 out.mux(sound)
                 sound = next(audio, None)
-            end = max(end, _seconds((packet.pts or 0) + self._step, packet))
+            end = max(end, _seconds((packet.pts or 0) + (packet.duration or 0), packet))
             out.mux(packet)
-            frames += 1
             packet = next(video, None)
         while sound is not None and _seconds(sound.pts, sound) < end:
             out.mux(sound)
             sound = next(audio, None)
-        return frames
 
-    def _video(self, pieces: Iterable[Path], out: OutputContainer) -> Iterator[VideoPacket]:
+    def _video(self, pieces: Iterable[tuple[JoinPiece, Path]], out: OutputContainer) -> Iterator[VideoPacket]:
         """All packets with new DTS and a duration, as packets of the output's video stream."""
         dts = DecodingTimes(self._form.reorder, self._step)
         waiting: VideoPacket | None = None  # its duration ends where the next begins
+        begun = 0
         for packet in self._demuxed(pieces, out):
             assert packet.pts is not None
             packet.dts = dts.of(packet.pts)
-            if waiting is not None:
+            if waiting is None:
+                begun = packet.dts
+            else:
                 gap = packet.pts - cast(int, waiting.pts)
-                waiting.duration = gap if gap > 0 else self._step
+                waiting.duration = self._duration(waiting, gap if gap > 0 else self._step)
                 yield waiting
             waiting = packet
         if waiting is not None:
-            waiting.duration = self._step
+            # The end of the last packet sent is the length of the track, whichever frame it holds.
+            rest = self._end - self._first - (cast(int, waiting.dts) - begun)
+            room = self._end - cast(int, waiting.pts)
+            waiting.duration = self._duration(waiting, max(1, min(rest, room)))
             yield waiting
 
-    def _demuxed(self, pieces: Iterable[Path], out: OutputContainer) -> Iterator[VideoPacket]:
+    def _duration(self, packet: VideoPacket, usual: int) -> int:
+        """The frame that is shown last is shown up to the end."""
+        return max(1, self._end - self._last) if packet.pts == self._last else usual
+
+    def _demuxed(
+        self, pieces: Iterable[tuple[JoinPiece, Path]], out: OutputContainer
+    ) -> Iterator[VideoPacket]:
         stream: VideoStream | None = None
         head: tuple[object, ...] | None = None
-        for path in pieces:
+        for wanted, path in pieces:
+            frames = 0
             with av.open(str(path), "r", self._form.container) as piece:
                 template = piece.streams.video[0]
                 context = template.codec_context
@@ -141,7 +164,9 @@ class _Joiner:
                 for packet in piece.demux(template):
                     if packet.size:
                         packet.stream = stream
+                        frames += 1
                         yield packet
+            check_count(wanted, frames)
 
 
 class DecodingTimes:
@@ -168,35 +193,6 @@ class DecodingTimes:
             raise EncodingFailed("The times of the pieces overlap: they cannot be joined.")
         self._last = dts
         return dts
-
-
-def read_back(path: Path, request: JoinRequest, form: OutputFormat) -> MediaFile:
-    """The figures of a finished file, from a pass over its packets."""
-    with av.open(str(path), "r") as container:
-        stream = container.streams.video[0]
-        time_base = stream.time_base or Fraction(1, 1000)
-        usual = round(request.frame_duration * request.settings.time_base / time_base)  # WebM leaves some out
-        frames, first, end = 0, None, 0
-        for packet in container.demux(stream):
-            if packet.size and packet.pts is not None:
-                frames += 1
-                first = packet.pts if first is None else min(first, packet.pts)
-                end = max(end, packet.pts + (packet.duration or usual))
-        duration = (end - (first or 0)) * time_base
-        rate = request.settings.rate  # unless the file says otherwise, by more than the rounding of its times
-        if duration and abs(frames / rate - duration) > 2 * time_base:
-            rate = frames / duration
-        return MediaFile(
-            name=request.output,
-            content_type=form.content_type,
-            file_name=Path(request.output).name,
-            file_size=path.stat().st_size,
-            width=stream.codec_context.width,
-            height=stream.codec_context.height,
-            fps=round(float(rate), 6),
-            duration=round(float(duration), 6),
-            num_frames=frames,
-        )
 
 
 def _seconds(ticks: int | None, packet: VideoPacket | AudioPacket) -> Fraction:

@@ -99,9 +99,11 @@ class Unpacker:
 
     def _normal(self, frame: VideoFrame) -> VideoFrame:
         """The frame in the layout's format and size: swscale works only where a source differs or changes."""
+        converted = int(frame.colorspace) in colour.CONVERTED
         if (
             frame.format.name.replace("yuvj", "yuv") == self._format
             and (frame.width, frame.height) == self._size
+            and not converted
         ):
             return frame
         # Gray samples are kept as they are: swscale takes gray for full range, whatever the tags say.
@@ -109,7 +111,7 @@ class Unpacker:
         range_ = colour.FULL if gray else self._range
         return self._scaler.reformat(
             frame, *self._size, self._format,
-            src_colorspace=self._matrix, dst_colorspace=self._matrix,
+            src_colorspace=int(frame.colorspace) if converted else self._matrix, dst_colorspace=self._matrix,
             src_color_range=range_, dst_color_range=range_,
             interpolation=_SCALING, threads=self._threads,
         )  # fmt: skip

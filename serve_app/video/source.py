@@ -37,6 +37,7 @@ SUPPORTED_FORMATS = [
 # Only demuxers that read one file: a playlist (HLS, DASH, concat, SDP) could name other files and addresses.
 _DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,gif,nut,ivf,"
              "h264,hevc,m4v,mjpeg,yuv4mpegpipe,dv,apng,av1,obu,mp3,aac,wav,flac")  # fmt: skip
+OPENING = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}  # for FFmpeg's avformat_open_input
 _NOT_A_VIDEO = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}  # FFmpeg's own decoders drop the alpha plane
 
@@ -61,9 +62,8 @@ def open_container(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise unsupported("The file is empty.")
     try:
-        return av.open(
-            str(path), "r", container_options={"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
-        )
+        # Names and titles may be in any encoding: what is not UTF-8 is replaced, sign by sign.
+        return av.open(str(path), "r", container_options=dict(OPENING), metadata_errors="replace")
     except (FFmpegError, ValueError) as error:
         with path.open("rb") as file:
             head = file.read(12)
@@ -75,17 +75,23 @@ def open_container(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first real video track: cover art and thumbnails do not count."""
-    for stream in container.streams.video:
-        if not stream.disposition & _NOT_A_VIDEO:
-            if stream.codec_context is None:
-                raise unsupported("The video track is in a codec that cannot be decoded.")
-            return stream
+    """The best video track: the one marked as default, else the largest; cover art and thumbnails do not count."""
+    tracks = [stream for stream in container.streams.video if not stream.disposition & _NOT_A_VIDEO]
+    usable = [stream for stream in tracks if stream.codec_context is not None]
+    if usable:
+        return max(usable, key=_rank)
+    if tracks:
+        raise unsupported("The video track is in a codec that cannot be decoded.")
     raise unsupported(
         "The file has no video track, only audio."
         if container.streams.audio
         else "The file has no video track."
     )
+
+
+def _rank(stream: VideoStream) -> tuple[bool, int]:
+    context = stream.codec_context
+    return bool(stream.disposition & Disposition.default), context.width * context.height
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:

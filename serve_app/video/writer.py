@@ -62,9 +62,10 @@ class PieceWriter:
         if form.codec == "libx264" and _has_avx512():
             options["x264-params"] = "asm=avx2"
         stream: VideoStream = out.add_stream(form.codec, rate=settings.rate, options=options)  # type: ignore[assignment]
-        size = even(layout) if form.even else layout
         context = stream.codec_context
-        context.width, context.height, context.pix_fmt = size.width, size.height, form.pixel_format
+        step = 2 if form.even else 1
+        context.width, context.height = -(-layout.width // step) * step, -(-layout.height // step) * step
+        context.pix_fmt = form.pixel_format
         context.time_base = settings.time_base
         context.sample_aspect_ratio = settings.sample_aspect
         context.thread_count = self._threads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class LightEngine:
         y, x = np.mgrid[:height, :width]
         disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
         matte = np.repeat((255 * disc).astype(np.uint8)[None], len(frames), axis=0)
-        colour = Frames(frames.planes, options.layout, frames.pts, frames.time_base)
+        colour = replace(frames, layout=options.layout)
         return Cutout(
             colour, matte, Provenance("light", "cpu", (height, width)), time.perf_counter() - started
         )

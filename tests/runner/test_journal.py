@@ -18,10 +18,11 @@ from serve_app.runner.journal import Journal
 CHUNKS = [Chunk(0, None, 100, (), 8), Chunk(1, 100, 200, (0,), 8), Chunk(2, 200, None, (100,), 8)]
 MADE_BY = Provenance("checkpoint", "cpu", (256, 320))
 SECONDS = StageSeconds(1.5, 0.25)
-PIECE = PieceRef("work/job/pieces/000000", None, 9, 8, 0, 99, "ab", MADE_BY, SECONDS)
-EMPTY = EmptyPiece(MADE_BY, SECONDS)
-# As the version before `EmptyPiece` wrote one.
-OLD_EMPTY = asdict(PIECE) | {"size": 0, "frames": 0, "last_pts": 0, "sha256": "", "seconds": [1.5, 0.25]}
+PIECE = PieceRef("work/job/pieces/000000", None, 9, 8, 0, 99, "ab", None, MADE_BY, SECONDS, (7,))
+EMPTY = EmptyPiece(MADE_BY, SECONDS, (7, 9))
+# As the version before `EmptyPiece` and the digest of a mask's piece wrote them.
+OLD = {key: value for key, value in asdict(PIECE).items() if key not in ("mask_sha256", "damage")}
+OLD_EMPTY = OLD | {"size": 0, "frames": 0, "last_pts": 0, "sha256": ""}
 
 
 @pytest.fixture
@@ -59,7 +60,8 @@ async def test_a_piece_of_another_cut_is_made_again(store: SqlJobStore) -> None:
     ("record", "found"),
     [
         (asdict(PIECE), PIECE),
-        (OLD_EMPTY, EMPTY),
+        (OLD, None),
+        (OLD_EMPTY, None),
         (asdict(PIECE) | {"new": 1}, None),
         ({key: value for key, value in asdict(PIECE).items() if key != "sha256"}, None),
         ({}, None),

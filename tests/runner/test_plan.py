@@ -30,6 +30,7 @@ def index_of(frames: int, every: int = 12, sequential: bool = False) -> Index:
         pts=pts,
         keyframes=pts[::every],
         frame_duration=512,
+        last_duration=512,
         average_rate=Fraction(25),
         origin=100,
         sequential=sequential,

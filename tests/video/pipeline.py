@@ -11,20 +11,33 @@ import numpy as np
 
 from serve_app.fal import OutputType, Quality, WriteMode
 from serve_app.protocols import (
+    AudioInfo,
+    Chunk,
     Cutout,
     EncodeSettings,
+    Expected,
     Frames,
     Index,
     IndexBrief,
+    JoinPiece,
     JoinRequest,
     MediaFile,
+    PieceRef,
     Plane,
     Provenance,
+    StageSeconds,
+)
+from serve_app.runner.completeness import (
+    PlanMisled,
+    audio_lines,
+    check_chunk,
+    expected_of,
+    join_pieces_of,
 )
 from serve_app.runner.plan import plan_chunks
 from serve_app.settings import ChunkSettings
 from serve_app.video.decode import ChunkDecoder
-from serve_app.video.encode import encode_piece
+from serve_app.video.encode import PieceFigures, encode_piece
 from serve_app.video.formats import cutout_layout, output_format
 from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
@@ -84,6 +97,30 @@ def mattes(index: Index, frames: int) -> np.ndarray:
     return np.stack([np.broadcast_to(columns + 55 - 5 * (n % 11), (height, width)) for n in numbers])
 
 
+def write_piece(cutout: Cutout, settings: EncodeSettings, path: Path) -> JoinPiece:
+    """Encodes a piece to `path`, and says what the join has to expect of it."""
+    made = encode_piece(cutout, settings, path, never)
+    return JoinPiece(path.name, made.frames, made.first_pts, made.last_pts, made.sha256)
+
+
+def pieces_of(
+    source: Path, index: Index, settings: EncodeSettings, chunks: list[Chunk], folder: Path
+) -> dict[int, PieceRef]:
+    """The pieces of all chunks, as `folder`/name."""
+    decoder, pieces = ChunkDecoder(source, IndexBrief.of(index), threads=1), {}
+    for chunk in chunks:
+        name = f"{chunk.number:06d}.piece"
+        frames = decoder.decode(chunk, never)
+        made = PieceFigures(0, 0, 0, 0, "")
+        if len(frames):
+            made = encode_piece(cutout_of(frames, settings.output_type), settings, folder / name, never)
+        own = None if not settings.mask else made.sha256
+        figures = (made.size, made.frames, made.first_pts, made.last_pts, made.sha256, own)
+        pieces[chunk.number] = PieceRef(name, name, *figures, NOBODY, StageSeconds(0.0, 0.0), frames.damage)
+    decoder.close()
+    return pieces
+
+
 def convert(
     source: Path,
     folder: Path,
@@ -94,23 +131,56 @@ def convert(
 ) -> tuple[Index, Path, MediaFile]:
     """Runs a source through everything; the index, the file written, and its figures."""
     index = probe(source)
+    audio_lines(index.audio)
+    try:
+        out, media = converted(source, index, folder, output_type, frames, quality, mask, index.sequential)
+    except PlanMisled:
+        index = probe(source, decode=True)
+        out, media = converted(source, index, folder, output_type, frames, quality, mask, True)
+    return index, out, media
+
+
+def converted(
+    source: Path,
+    index: Index,
+    folder: Path,
+    output_type: OutputType,
+    frames: int,
+    quality: Quality,
+    mask: bool,
+    decoded: bool,
+) -> tuple[Path, MediaFile]:
     settings = replace(settings_of(index, output_type, quality), mask=mask)
-    decoder, pieces = ChunkDecoder(source, IndexBrief.of(index), threads=1), []
-    for chunk in plan_chunks(index, limits(frames)):
-        piece = folder / f"{chunk.number}.piece"
-        encode_piece(cutout_of(decoder.decode(chunk, never), output_type), settings, piece, never)
-        pieces.append(piece)
-    decoder.close()
+    chunks = plan_chunks(index, limits(frames))
+    pieces = pieces_of(source, index, settings, chunks, folder)
+    for chunk in chunks:
+        check_chunk(index, chunk, pieces[chunk.number], decoded)
     out = folder / f"out.{output_format(output_type).extension}"
-    request = join_request(source, index, settings, pieces, out)
-    return index, out, join_pieces(lambda: pieces, request, source, out, never)
+    joined = join_pieces_of(pieces, mask)
+    audio = None if mask else index.audio
+    request = JoinRequest(joined, source.name, audio, settings, expected_of(index, chunks, pieces), out.name)
+    media = join_pieces(lambda: [folder / piece.name for piece in joined], request, source, out, never)
+    return out, media
 
 
 def join_request(
-    source: Path, index: Index, settings: EncodeSettings, pieces: list[Path], out: Path
+    source: Path, index: Index, settings: EncodeSettings, pieces: list[JoinPiece], out: Path
 ) -> JoinRequest:
-    names = tuple(piece.name for piece in pieces)
-    return JoinRequest(names, source.name, index.audio, settings, index.frame_duration, out.name)
+    """A join of just these pieces, with the source's audio; the last frame lasts as long as the others."""
+    return request_of(pieces, settings, index.frame_duration, out, source, index.audio)
+
+
+def request_of(
+    pieces: list[JoinPiece],
+    settings: EncodeSettings,
+    step: int,
+    out: Path,
+    source: Path = Path(),
+    audio: AudioInfo | None = None,
+) -> JoinRequest:
+    first, last = (pieces[0].first_pts, pieces[-1].last_pts) if pieces else (0, 0)
+    expected = Expected(sum(piece.frames for piece in pieces), first, last, last + step, step)
+    return JoinRequest(tuple(pieces), source.name, audio, settings, expected, out.name)
 
 
 def times(index: Index) -> list[Fraction]:

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from serve_app.errors import EncodingFailed, JobCancelled
 from serve_app.fal import OutputType, Quality, WriteMode
-from serve_app.protocols import Cutout, EncodeSettings, Frames, JoinRequest, MediaFile, PixelLayout
+from serve_app.protocols import Cutout, EncodeSettings, Frames, MediaFile, PixelLayout
 from serve_app.video.encode import encode_piece
 from serve_app.video.gif.writer import paced
 from serve_app.video.join import join_pieces
 from tests.video.clips import CLIPS
 from tests.video.conftest import Clips
 from tests.video.gifs import played, structure
-from tests.video.pipeline import NOBODY, convert, never, times
+from tests.video.pipeline import NOBODY, convert, never, request_of, times, write_piece
 
 CLOCK = Fraction(1, 1000)
 SETTINGS = EncodeSettings(
@@ -56,13 +56,11 @@ def discs(frames: int, height: int = 48, width: int = 64, first: int = 0) -> Cut
 def write(
     folder: Path, cutouts: Sequence[Cutout], settings: EncodeSettings = SETTINGS, duration: int = 40
 ) -> tuple[Path, MediaFile]:
-    pieces = []
-    for number, part in enumerate(cutouts):
-        pieces.append(folder / f"{number}.piece")
-        encode_piece(part, settings, pieces[-1], never)
+    pieces = [write_piece(part, settings, folder / f"{number}.piece") for number, part in enumerate(cutouts)]
     out = folder / "out.gif"
-    request = JoinRequest(tuple(p.name for p in pieces), "", None, settings, duration, "out.gif")
-    return out, join_pieces(lambda: pieces, request, folder / "no source", out, never)
+    paths = [folder / piece.name for piece in pieces]
+    request = request_of(pieces, settings, duration, out)
+    return out, join_pieces(lambda: paths, request, folder / "no source", out, never)
 
 
 def test_what_a_player_shows(tmp_path: Path) -> None:
@@ -189,10 +187,10 @@ def test_pieces_that_do_not_fit(tmp_path: Path) -> None:
             write(tmp_path, parts)
         assert not (tmp_path / "out.gif").exists()
     calls = count()
-    pieces = [tmp_path / "0.piece"]
-    request = JoinRequest(("0.piece",), "", None, SETTINGS, 40, "out.gif")
+    piece, out = write_piece(discs(3), SETTINGS, tmp_path / "0.piece"), tmp_path / "out.gif"
+    request = request_of([piece], SETTINGS, 40, out)
     with pytest.raises(JobCancelled):
-        join_pieces(lambda: pieces, request, tmp_path, tmp_path / "out.gif", lambda: next(calls) >= 2)
+        join_pieces(lambda: [tmp_path / "0.piece"], request, tmp_path, out, lambda: next(calls) >= 2)
     with pytest.raises(JobCancelled):
         encode_piece(discs(3), SETTINGS, tmp_path / "half", lambda: next(calls) >= 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.piece", "1.piece"]
@@ -200,22 +198,19 @@ def test_pieces_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_one_piece_at_a_time(tmp_path: Path) -> None:
     """Pieces may be fetched while joining, each into the place of the one before; twice."""
-    made = []
-    for number in range(6):
-        made.append(tmp_path / str(number))
-        encode_piece(discs(2, first=2 * number), SETTINGS, made[-1], never)
+    made = [write_piece(discs(2, first=2 * n), SETTINGS, tmp_path / str(n)) for n in range(6)]
     opened: list[int] = []
 
     def fetched() -> Iterator[Path]:
         for piece in made:
             opened.append(len(list(Path("/proc/self/fd").iterdir())))
             place = tmp_path / "the one piece"
-            place.write_bytes(piece.read_bytes())
+            place.write_bytes((tmp_path / piece.name).read_bytes())
             yield place
             place.unlink()
 
-    request = JoinRequest((), "", None, SETTINGS, 40, "out.gif")
-    media = join_pieces(fetched, request, tmp_path, tmp_path / "out.gif", never)
+    out = tmp_path / "out.gif"
+    media = join_pieces(fetched, request_of(made, SETTINGS, 40, out), tmp_path, out, never)
     assert media.num_frames == 12 and len(opened) == 12
     assert len(set(opened[:6])) == len(set(opened[7:])) == 1
 
@@ -224,18 +219,17 @@ LONG = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from serve_app.protocols import JoinRequest
-from serve_app.video.encode import encode_piece
 from serve_app.video.join import join_pieces
+from tests.video.pipeline import request_of, write_piece
 from tests.video.test_gif import SETTINGS, discs, never
 folder, parts = Path(sys.argv[1]), int(sys.argv[2])
 part, pieces = discs(24, 360, 640), []
 for number in range(parts):
-    pieces.append(folder / str(number))
     colour = replace(part.colour, pts=part.colour.pts + 960 * number)
-    encode_piece(replace(part, colour=colour), SETTINGS, pieces[-1], never)
-request = JoinRequest((), "", None, SETTINGS, 40, "out.gif")
-media = join_pieces(lambda: pieces, request, folder, folder / "out.gif", never)
+    pieces.append(write_piece(replace(part, colour=colour), SETTINGS, folder / str(number)))
+out = folder / "out.gif"
+paths = [folder / piece.name for piece in pieces]
+media = join_pieces(lambda: paths, request_of(pieces, SETTINGS, 40, out), folder, out, never)
 assert media.num_frames == 24 * parts
 print(next(line for line in Path("/proc/self/status").open() if line.startswith("VmHWM")).split()[1])
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count, pairwise
@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from serve_app.errors import EncodingFailed, JobCancelled
 from serve_app.fal import OutputType
-from serve_app.protocols import IndexBrief, PixelLayout
+from serve_app.protocols import IndexBrief, JoinPiece, MediaFile, PixelLayout
 from serve_app.runner.plan import plan_chunks
 from serve_app.video.decode import ChunkDecoder
-from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout
 from serve_app.video.join import DecodingTimes, join_pieces
 from serve_app.video.probe import probe
@@ -33,6 +32,7 @@ from tests.video.pipeline import (
     settings_of,
     shown,
     times,
+    write_piece,
 )
 from tests.video.test_encode import SETTINGS, moving, plane
 
@@ -136,15 +136,15 @@ def test_one_piece_at_a_time(clip: Clips, tmp_path: Path) -> None:
     settings = settings_of(index, OutputType.MP4)
     decoder, made = ChunkDecoder(source, IndexBrief.of(index)), []
     for chunk in plan_chunks(index, limits(5)):
-        made.append(tmp_path / f"{chunk.number}")
-        encode_piece(cutout_of(decoder.decode(chunk, never), OutputType.MP4), settings, made[-1], never)
+        cutout = cutout_of(decoder.decode(chunk, never), OutputType.MP4)
+        made.append(write_piece(cutout, settings, tmp_path / f"{chunk.number}"))
     decoder.close()
     opened: list[int] = []
 
     def fetched() -> Iterator[Path]:
         for number, piece in enumerate(made):
             opened.append(len(list(Path("/proc/self/fd").iterdir())))
-            place = piece.rename(tmp_path / "the one piece")
+            place = (tmp_path / piece.name).rename(tmp_path / "the one piece")
             yield place
             place.unlink()
             assert number < len(made)
@@ -158,23 +158,26 @@ def test_one_piece_at_a_time(clip: Clips, tmp_path: Path) -> None:
 def test_pieces_that_do_not_fit(clip: Clips, tmp_path: Path) -> None:
     source = clip("closed.mp4")
     index = probe(source)
-    first, second, third = (tmp_path / name for name in "abc")
-    encode_piece(moving(PixelLayout(64, 48)), SETTINGS, first, never)
-    encode_piece(moving(PixelLayout(64, 50)), SETTINGS, second, never)
+    first = write_piece(moving(PixelLayout(64, 48)), SETTINGS, tmp_path / "a")
+    second = write_piece(moving(PixelLayout(64, 50)), SETTINGS, tmp_path / "b")
     later = moving(PixelLayout(64, 48))
     later = replace(later, colour=replace(later.colour, pts=later.colour.pts + 12 * 512))
-    encode_piece(later, SETTINGS, third, never)
+    third = write_piece(later, SETTINGS, tmp_path / "c")
     out = tmp_path / "out.mp4"
-    request = join_request(source, index, SETTINGS, [first], out)
+
+    def join(*pieces: JoinPiece, cancelled: Callable[[], bool] = never) -> MediaFile:
+        request = join_request(source, replace(index, audio=None), SETTINGS, list(pieces), out)
+        return join_pieces(lambda: [tmp_path / p.name for p in pieces], request, source, out, cancelled)
+
     for pieces, message in (([first, second], "alike"), ([third, first], "overlap"), ([], "nothing to join")):
         with pytest.raises(EncodingFailed, match=message):
-            join_pieces(pieces.copy, request, source, out, never)
+            join(*pieces)
         assert not out.exists()
     calls = count()
     with pytest.raises(JobCancelled):
-        join_pieces(lambda: [first, third], request, source, out, lambda: next(calls) >= 5)
+        join(first, third, cancelled=lambda: next(calls) >= 5)
     assert not out.exists()
-    assert join_pieces(lambda: [first, third], request, source, out, never).num_frames == 24
+    assert join(first, third).num_frames == 24
 
 
 @pytest.mark.parametrize("output_type", list(EXACT))
@@ -182,16 +185,15 @@ def test_pieces_far_apart(clip: Clips, tmp_path: Path, output_type: OutputType) 
     """Ten hours into a film, times are as exact as at its beginning."""
     source = clip("closed.mp4")
     settings = replace(SETTINGS, output_type=output_type)
-    pieces, wanted = [tmp_path / "a", tmp_path / "b"], []
-    for piece, start in zip(pieces, (0, 10 * 3600 * 12800 + 7), strict=True):
+    pieces, wanted = [], []
+    for name, start in zip("ab", (0, 10 * 3600 * 12800 + 7), strict=True):
         cutout = moving(cutout_layout(PixelLayout(64, 48), output_type))
         cutout = replace(cutout, colour=replace(cutout.colour, pts=cutout.colour.pts + start))
-        encode_piece(cutout, settings, piece, never)
+        pieces.append(write_piece(cutout, settings, tmp_path / name))
         wanted += [Fraction(int(pts) - settings.origin, 12800) for pts in cutout.colour.pts]
     out = tmp_path / "out"
-    join_pieces(
-        lambda: pieces, join_request(source, probe(source), settings, pieces, out), source, out, never
-    )
+    request = join_request(source, probe(source), settings, pieces, out)
+    join_pieces(lambda: [tmp_path / piece.name for piece in pieces], request, source, out, never)
     assert max(abs(a - b) for a, b in zip(shown(out), wanted, strict=True)) <= EXACT[output_type]
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from serve_app.errors import EncodingFailed, JobCancelled
-from serve_app.protocols import EncodeSettings, JoinRequest
+from serve_app.protocols import EncodeSettings, JoinPiece, JoinRequest
 from serve_app.video.formats import output_format
 from serve_app.video.gif.paint import Painter
 from serve_app.video.gif.palette import Bytes, Colours, Histogram, make_palette
@@ -20,10 +20,13 @@ T = TypeVar("T")
 
 
 def join_gif(
-    pieces: Callable[[], Iterable[Path]], request: JoinRequest, out: Path, cancelled: Callable[[], bool]
+    pieces: Callable[[], Iterable[tuple[JoinPiece, Path]]],
+    request: JoinRequest,
+    out: Path,
+    cancelled: Callable[[], bool],
 ) -> int:
     """Writes `out`; the number of images in it. Raises `EncodingFailed`, `OSError` and `JobCancelled`."""
-    settings = request.settings
+    settings, expected = request.settings, request.expected
 
     def polled(items: Iterable[T]) -> Iterator[T]:
         for item in items:
@@ -33,7 +36,7 @@ def join_gif(
 
     ink: _Greys | _Cutouts = _Greys() if settings.mask else _Cutouts(read_colours(polled(pieces())), settings)
     writer: GifWriter | None = None
-    frames = paced(polled(read_frames(pieces())), request.frame_duration * settings.time_base)
+    frames = paced(polled(read_frames(pieces())), (expected.end - expected.last_pts) * settings.time_base)
     with out.open("wb") as file:
         for planes, ticks in frames:
             if writer is None:

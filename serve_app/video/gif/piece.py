@@ -17,11 +17,12 @@ import numpy as np
 from av.container import InputContainer
 
 from serve_app.errors import EncodingFailed
-from serve_app.protocols import Cutout, EncodeSettings, Plane
+from serve_app.protocols import Cutout, EncodeSettings, JoinPiece, Plane
 from serve_app.video.formats import output_format
 from serve_app.video.gif.palette import Bytes, Histogram
 from serve_app.video.mask import mask_layout, mask_pictures
 from serve_app.video.planes import view
+from serve_app.video.self_check import check_count
 from serve_app.video.writer import Picture, PieceWriter
 
 SEEN_FROM = 128  # the matte's value from which a pixel is there
@@ -68,22 +69,23 @@ def _seen(cutout: Cutout, histogram: Histogram) -> Iterator[Picture]:
         yield int(pts), [green, blue, red, alpha]
 
 
-def read_colours(pieces: Iterable[Path]) -> Histogram:
+def read_colours(pieces: Iterable[tuple[JoinPiece, Path]]) -> Histogram:
     """The sum of the colours of all pieces."""
     histogram = Histogram()
-    for path in pieces:
+    for _, path in pieces:
         with zipfile.ZipFile(path) as archive, archive.open(_COLOURS) as file:
             histogram.add_packed(np.load(file))
     return histogram
 
 
-def read_frames(pieces: Iterable[Path]) -> Iterator[tuple[Fraction, list[Bytes]]]:
+def read_frames(pieces: Iterable[tuple[JoinPiece, Path]]) -> Iterator[tuple[Fraction, list[Bytes]]]:
     """All frames in order: seconds since the origin, and planes as they were written. Raises `EncodingFailed`
-    where pieces do not fit together.
+    where pieces do not fit together, or lack frames.
     """
     size: tuple[int, int] | None = None
     last: int | None = None
-    for path in pieces:
+    for wanted, path in pieces:
+        frames = 0
         with (
             zipfile.ZipFile(path) as archive,
             archive.open(_PIXELS) as file,
@@ -97,4 +99,6 @@ def read_frames(pieces: Iterable[Path]) -> Iterator[tuple[Fraction, list[Bytes]]
                 if last is not None and frame.pts <= last:
                     raise EncodingFailed("The times of the pieces overlap: they cannot be joined.")
                 size, last = (frame.width, frame.height), frame.pts
+                frames += 1
                 yield frame.pts * frame.time_base, [view(plane, "u1") for plane in frame.planes]
+        check_count(wanted, frames)

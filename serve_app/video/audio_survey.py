@@ -1,0 +1,74 @@
+"""What probing learns of an audio track: where it begins and ends, and whether it can be decoded."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from av.audio.stream import AudioStream
+from av.error import FFmpegError
+from av.packet import Packet
+
+from serve_app.protocols import AudioInfo
+from serve_app.video.source import codec_name
+
+RESET_S = 1  # a step back of the times by more than this is a new timeline, by less a stutter
+
+
+class AudioSurvey:
+    """Takes a track's packets in order. All of them are decoded: a damaged track is better seen before the frames
+    are computed than after, and decoding an hour of sound takes seconds.
+    """
+
+    def __init__(self, stream: AudioStream) -> None:
+        self.stream = stream
+        self.start: Fraction | None = None
+        self._last = Fraction(0)
+        self._ends = [Fraction(0)]  # of each timeline
+        self._packets, self._damaged = 0, 0
+
+    def packet(self, packet: Packet[Any]) -> None:
+        self._packets += 1
+        try:
+            self.stream.codec_context.decode(packet)
+        except FFmpegError:
+            self._damaged += 1
+        if packet.pts is None or packet.is_discard:
+            return
+        if self.start is None:
+            self.start = _first_sample(self.stream, packet)
+        time = packet.pts * packet.time_base
+        if time < self._last - RESET_S:
+            self._ends.append(time)
+        self._last = time
+        self._ends[-1] = max(self._ends[-1], time + (packet.duration or 0) * packet.time_base)
+
+    def describe(self, shifts: tuple[float, ...]) -> AudioInfo | None:
+        """None for a track without a sample. `shifts`: by how much the pictures' times were mended at each reset."""
+        if self.start is None:
+            return None
+        context = self.stream.codec_context
+        resets = shifts if len(shifts) == len(self._ends) - 1 else ()
+        ends = (float(end) + shift for end, shift in zip(self._ends, (0.0, *resets), strict=False))
+        return AudioInfo(
+            codec=codec_name(self.stream),
+            sample_rate=context.sample_rate,
+            layout=context.layout.name,
+            start_s=float(self.start),
+            end_s=max(ends),
+            packets=self._packets,
+            damaged=self._damaged,
+            resets=resets,
+        )
+
+
+def _first_sample(audio: AudioStream, packet: Packet[Any]) -> Fraction:
+    """The second at which the first sample of a packet is heard, without what the encoder put before it.
+
+    (The demuxer's own start time of the track is some milliseconds off for Opus.)
+    """
+    skipped = 0
+    if packet.has_sidedata("skip_samples"):
+        skipped = int.from_bytes(bytes(packet.get_sidedata("skip_samples"))[:4], "little")
+    assert packet.pts is not None
+    return packet.pts * packet.time_base + Fraction(skipped, audio.codec_context.sample_rate)

@@ -1,0 +1,173 @@
+"""The pass over a source's packets that probing makes: times, keyframes, what is damaged, and the first frame."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from serve_app.errors import JobCancelled
+from serve_app.protocols import Ticks
+from serve_app.video.audio_survey import AudioSurvey
+from serve_app.video.source import decoder_of, unsupported
+from serve_app.video.structure import structure_of
+
+_REORDER_LIMIT = 32  # frames; no codec shows a frame more than 16 frames later than it was sent
+_TAIL_S, _TAIL_PART = 1.0, 0.05  # a file that ends earlier than declared by more than both lacks its end
+_DECLARING = ("matroska,webm", "avi", "flv")  # formats whose header declares a duration worth trusting
+
+
+class Survey:
+    """The pass itself. `frame`: the first that could be decoded. `damage`: what the file lacks, in sentences."""
+
+    def __init__(
+        self,
+        path: Path,
+        container: InputContainer,
+        stream: VideoStream,
+        audio: AudioStream | None,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._cancelled = cancelled
+        self._container, self._stream = container, stream
+        self.audio = AudioSurvey(audio) if audio else None
+        self.damage: list[str] = []
+        self._structure = structure_of(path)
+        self._decoder = decoder_of(stream, threads=1)
+        self._first: VideoFrame | None = None
+        self._times, self._keys = array("q"), array("q")
+        self._packets, self._untimed, self._corrupt, self._steps_back = 0, 0, 0, False
+        self._last_dts: int | None = None
+        self._latest, self._latest_duration = -(1 << 63), 0  # of the packet that is shown last
+        self._last_is_latest = True
+        self._end = 0.0
+        self._pass()
+        self.frame = self._checked()
+
+    @property
+    def pts(self) -> Ticks:
+        """Times of the frames that the packets promise, without those from which decoding cannot begin."""
+        pts = np.sort(np.array(self._times, np.int64))
+        first = self.frame.pts
+        return pts if first is None else pts[pts >= first]
+
+    @property
+    def keyframes(self) -> Ticks:
+        return np.unique(np.array(self._keys, np.int64))
+
+    @property
+    def last_duration(self) -> int:
+        """Ticks for which the container shows the last frame; 0 when it does not say."""
+        name = self._container.format.name
+        # An AVI repeats a frame by chunks without data. In an MP4 the durations are those of decoding: what the
+        # frame shown last gets is another's, unless it is the last sent too.
+        asks_track = name == "avi" or (name.startswith("mov,") and not self._last_is_latest)
+        if asks_track and not self._structure.missing and not self._structure.fragmented:
+            declared = (self._stream.start_time or 0) + (self._stream.duration or 0)
+            return max(0, declared - self._latest)
+        return self._latest_duration
+
+    @property
+    def sequential(self) -> bool:
+        """Whether the times of the packets are not those of the frames."""
+        if self._untimed or self._steps_back or not self._times:
+            return True
+        if self._container.format.name == "avi" and self._stream.codec_context.has_b_frames:
+            return True  # AVI counts packets in decoding order
+        times = np.array(self._times, np.int64)
+        order = np.argsort(times, kind="stable")
+        duplicates = bool((np.diff(times[order]) == 0).any())
+        return duplicates or int(np.abs(order - np.arange(len(order))).max()) > _REORDER_LIMIT
+
+    def _pass(self) -> None:
+        try:
+            for packet in self._container.demux():
+                if self._cancelled():
+                    raise JobCancelled("The job was cancelled while its source was being indexed.")
+                if not packet.size:
+                    continue
+                time = packet.pts if packet.pts is not None else packet.dts
+                if time is not None and packet.time_base:
+                    self._end = max(self._end, float((time + (packet.duration or 0)) * packet.time_base))
+                if packet.stream_index == self._stream.index:
+                    self._video(packet)
+                elif self.audio and packet.stream_index == self.audio.stream.index:
+                    self.audio.packet(packet)
+        except FFmpegError:
+            self.damage.append(f"The file is damaged near {self._end:.2f} s: it cannot be read beyond.")
+
+    def _video(self, packet: Packet[Any]) -> None:
+        self._packets += 1
+        self._corrupt += packet.is_corrupt
+        if self._first is None:
+            self._first = _try_decode(self._decoder, packet)
+        if packet.dts is not None:
+            self._steps_back |= self._last_dts is not None and packet.dts < self._last_dts
+            self._last_dts = packet.dts
+        if packet.pts is None:
+            self._untimed += 1
+            return
+        if packet.is_keyframe:
+            self._keys.append(packet.pts)
+        if not packet.is_discard:  # decoded, but cut away by an edit list
+            self._times.append(packet.pts)
+            self._last_is_latest = packet.pts >= self._latest
+            if self._last_is_latest:
+                self._latest, self._latest_duration = packet.pts, packet.duration or 0
+
+    def _checked(self) -> VideoFrame:
+        """The first frame; notes what the file lacks, and refuses what an MP4's own list proves to be lost."""
+        if self._packets == 0:
+            raise unsupported("The video track is empty.")
+        name = self._container.format.name
+        # Each sample of an MP4 or MOV has an entry, so missing packets lie beyond the end of the file.
+        if name.startswith("mov,") and not self._structure.fragmented:
+            expected = len(self._stream.index_entries)
+            if self._packets < expected:
+                raise unsupported(f"The file is truncated: it holds {self._packets} of {expected} frames.")
+            if self._corrupt:
+                raise unsupported("The file is truncated: its last frame lacks part of its data.")
+        elif self._corrupt:
+            self.damage.append(f"{self._corrupt} of {self._packets} frames lack part of their data.")
+        self._note_end(name)
+        frame = self._first or _try_decode(self._decoder, None)
+        if frame is None:
+            raise unsupported(f"No frame of the video could be decoded (codec {self._decoder.name}).")
+        lead_in = 0 if frame.pts is None else sum(time < frame.pts for time in self._times)
+        if lead_in and not self.sequential:
+            self.damage.append(
+                f"The first {lead_in} frames cannot be decoded, as what they build on is missing."
+            )
+        return frame
+
+    def _note_end(self, name: str) -> None:
+        if self._structure.missing:
+            self.damage.append(
+                f"The file is truncated: it ends {self._structure.missing} bytes early, at {self._end:.2f} s."
+            )
+            return
+        # Some writers of Matroska count the duration from zero, others from the first packet.
+        declared = (self._container.duration or 0) / 1e6
+        start = 0 if name == "matroska,webm" else (self._container.start_time or 0) / 1e6
+        missing = declared + start - self._end
+        if name in _DECLARING and missing > max(_TAIL_S, _TAIL_PART * declared):
+            self.damage.append(
+                f"The file ends {missing:.1f} s before its declared end, at {self._end:.2f} s."
+            )
+
+
+def _try_decode(decoder: VideoCodecContext, packet: Packet[Any] | None) -> VideoFrame | None:
+    try:
+        return next(iter(decoder.decode(packet)), None)
+    except FFmpegError:
+        return None  # the lead-in of a recording; `Survey` complains when nothing follows
