@@ -23,6 +23,7 @@ from serve_app.fal import OutputType, Quality, WriteMode
 
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Ticks = npt.NDArray[np.int64]
+SEEKS = 6  # keyframes that a chunk names at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,14 +37,14 @@ def check_chunk(index: Index, chunk: Chunk, piece: Piece, decoded: bool) -> None
 def expected_of(index: Index, chunks: Sequence[Chunk], pieces: Mapping[int, Piece]) -> Expected:
     """What the joined file has to hold: the source's frames and times, less what damage took.
 
-    Raises `UnsupportedVideo` when no chunk of a damaged source is sound, `NothingProduced` when there is no frame.
+    Raises `UnsupportedVideo` when no frame of a damaged source is sound, `NothingProduced` when there is none.
     """
     made = [(chunk, pieces[chunk.number]) for chunk in chunks]
     if not any(piece.frames for _, piece in made):
         raise NothingProduced("No frame of the video could be decoded.", field="video_url")
-    if not any(piece.frames == chunk.frames and not piece.damage for chunk, piece in made):
+    if sum(piece.frames for _, piece in made) <= sum(len(piece.damage) for _, piece in made):
         raise UnsupportedVideo(
-            "The video is damaged in all its parts: " + " ".join(damage_lines(index, chunks, pieces))
+            "The video is damaged in all its parts. " + " ".join(damage_lines(index, chunks, pieces))
         )
     full = [piece for _, piece in made if isinstance(piece, PieceRef)]
     first_chunk, first = made[0]
@@ -82,10 +82,10 @@ def damage_lines(index: Index, chunks: Sequence[Chunk], pieces: Mapping[int, Pie
     numbers = np.unique(np.clip(np.searchsorted(index.pts, ticks), 0, len(index.pts) - 1))
     places = [_place(index, int(run[0]), int(run[-1])) for run in _runs(numbers)]
     more = f" and {len(places) - _NAMED} more places" if len(places) > _NAMED else ""
-    return [
-        f"The source is damaged at {', '.join(places[:_NAMED])}{more}: {count(lost, 'frame')} could not be decoded "
-        "and left out; others may not look as they should."
-    ]
+    line = f"The source is damaged or interrupted at {', '.join(places[:_NAMED])}{more}."
+    if lost:
+        line += f" {count(lost, 'frame')} could not be decoded; the one before each lasts as much longer."
+    return [f"{line} What could be decoded there may not look as it should."]
 
 
 def audio_lines(audio: AudioInfo | None) -> list[str]:

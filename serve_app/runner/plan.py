@@ -6,10 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from serve_app.protocols import Chunk, Index
+from serve_app.protocols import SEEKS, Chunk, Index
 from serve_app.settings import ChunkSettings
-
-_SEEKS = 6  # keyframes to try before decoding from the beginning
 
 
 def plan_chunks(index: Index, limits: ChunkSettings) -> list[Chunk]:
@@ -35,5 +33,5 @@ def _seeks(index: Index, start: int | None) -> tuple[int, ...]:
     if start is None or index.sequential:
         return ()
     nearest = int(np.searchsorted(index.keyframes, start, side="right")) - 1
-    back = (nearest - (1 << step) for step in range(_SEEKS))
+    back = (nearest - (1 << step) for step in range(SEEKS))
     return tuple(int(index.keyframes[at]) for at in back if at >= 0)

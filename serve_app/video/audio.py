@@ -185,7 +185,8 @@ def _silence(like: AudioFrame, seconds: Fraction) -> AudioFrame:
     frame = AudioFrame(format=like.format.name, layout=like.layout.name, samples=samples)
     frame.sample_rate = like.sample_rate
     nothing = b"\x80" if like.format.name.startswith("u8") else b"\x00"
-    for plane in frame.planes:
+    planes = frame.layout.nb_channels if frame.format.is_planar else 1
+    for plane in frame.planes[:planes]:  # PyAV counts one too many where there are eight
         plane.update(nothing * plane.buffer_size)
     return frame
 

@@ -16,8 +16,10 @@ RESET_S = 1  # a step back of the times by more than this is a new timeline, by 
 
 
 class AudioSurvey:
-    """Takes a track's packets in order. All of them are decoded: a damaged track is better seen before the frames
-    are computed than after, and decoding an hour of sound takes seconds.
+    """Takes a track's packets in order. `start`: the second of the first sample that is heard.
+
+    All of them are decoded: a damaged track is better seen before the frames are computed than after, and decoding
+    an hour of sound takes seconds.
     """
 
     def __init__(self, stream: AudioStream) -> None:
@@ -30,13 +32,13 @@ class AudioSurvey:
     def packet(self, packet: Packet[Any]) -> None:
         self._packets += 1
         try:
-            self.stream.codec_context.decode(packet)
+            for frame in self.stream.codec_context.decode(packet):
+                if self.start is None and frame.pts is not None and frame.time_base is not None:
+                    self.start = frame.pts * frame.time_base
         except FFmpegError:
             self._damaged += 1
         if packet.pts is None or packet.is_discard:
             return
-        if self.start is None:
-            self.start = _first_sample(self.stream, packet)
         time = packet.pts * packet.time_base
         if time < self._last - RESET_S:
             self._ends.append(time)
@@ -45,7 +47,7 @@ class AudioSurvey:
 
     def describe(self, shifts: tuple[float, ...]) -> AudioInfo | None:
         """None for a track without a sample. `shifts`: by how much the pictures' times were mended at each reset."""
-        if self.start is None:
+        if self.start is None and not self._damaged:
             return None
         context = self.stream.codec_context
         resets = shifts if len(shifts) == len(self._ends) - 1 else ()
@@ -54,21 +56,9 @@ class AudioSurvey:
             codec=codec_name(self.stream),
             sample_rate=context.sample_rate,
             layout=context.layout.name,
-            start_s=float(self.start),
+            start_s=float(self.start or 0),
             end_s=max(ends),
             packets=self._packets,
             damaged=self._damaged,
             resets=resets,
         )
-
-
-def _first_sample(audio: AudioStream, packet: Packet[Any]) -> Fraction:
-    """The second at which the first sample of a packet is heard, without what the encoder put before it.
-
-    (The demuxer's own start time of the track is some milliseconds off for Opus.)
-    """
-    skipped = 0
-    if packet.has_sidedata("skip_samples"):
-        skipped = int.from_bytes(bytes(packet.get_sidedata("skip_samples"))[:4], "little")
-    assert packet.pts is not None
-    return packet.pts * packet.time_base + Fraction(skipped, audio.codec_context.sample_rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from serve_app.errors import JobCancelled
-from serve_app.protocols import Chunk, Frames, IndexBrief, PixelLayout, Plane
+from serve_app.protocols import SEEKS, Chunk, Frames, IndexBrief, PixelLayout, Plane
 from serve_app.video.clock import Clock
 from serve_app.video.planes import Unpacker
 from serve_app.video.source import decoder_of, only, open_container, unsupported, video_stream
@@ -43,11 +44,17 @@ class ChunkDecoder:
         Raises `JobCancelled`, and `UnsupportedVideo` where the source cannot be opened any more.
         """
         frames = self._decoded(chunk, cancelled)
-        if frames.damage and self._threads > 1:
+        if self._reader.met_damage and self._threads > 1:
             # What several threads make of damage differs from run to run.
             self.close()
-            self._reader, self._threads = FrameReader(self._path, self._brief, 1), 1
+            self._reader, self._threads, self._stopped = FrameReader(self._path, self._brief, 1), 1, None
             frames = self._decoded(chunk, cancelled)
+        if frames.damage and self._reader.sought is not None and self._reader.sought != _furthest(chunk):
+            # A decoder fills in for what is damaged from what it saw before, so it has to see as much as any other.
+            self._stopped = None
+            frames = self._decoded(
+                replace(chunk, seek=chunk.seek[-1:] if _furthest(chunk) else ()), cancelled
+            )
         return frames
 
     def _decoded(self, chunk: Chunk, cancelled: Callable[[], bool]) -> Frames:
@@ -85,9 +92,8 @@ class ChunkDecoder:
             first = self._next(cancelled)
             if first is not None and first[0] <= start:
                 timed = self._skip(first, start, cancelled)
-                if not any(time < start for time in self._reader.damage):
+                if keyframe == _furthest(chunk) or not any(time < start for time in self._reader.damage):
                     return timed
-            # What is damaged on the way may look otherwise to a decoder that comes from further back.
         self._reader.restart()
         return self._skip(self._next(cancelled), start, cancelled)
 
@@ -102,14 +108,21 @@ class ChunkDecoder:
         return self._reader.next()
 
 
+def _furthest(chunk: Chunk) -> int | None:
+    """The keyframe from which on a decoder has seen enough, None where that is the start of the file."""
+    return chunk.seek[-1] if len(chunk.seek) == SEEKS else None
+
+
 class FrameReader:
     """Frames with their times from a place in the file on.
 
-    `damage`: times of the packets that could not be decoded and of the frames that are not whole, since then.
+    `damage`: times of the packets that could not be decoded and of the frames that are not whole, since then;
+    `met_damage`: whether there ever was some. `sought`: the keyframe that reading began at, None: the file's start.
     """
 
     def __init__(self, path: Path, brief: IndexBrief, threads: int) -> None:
         self._path, self._brief, self._threads = path, brief, threads
+        self.met_damage = False
         self._open()
 
     def _open(self) -> None:
@@ -124,7 +137,7 @@ class FrameReader:
         reorders = self._container.format.name == "avi"
         self._clock = Clock(self._brief.time_base, reorders) if self._brief.sequential else None
         self.damage: list[int] = []
-        self._begun_at = keyframe
+        self.sought = keyframe
         self._frames = self._read()
 
     def close(self) -> None:
@@ -161,7 +174,7 @@ class FrameReader:
 
     def _read(self) -> Generator[Timed, None, None]:
         # What a recording caught of a group that began before it cannot be decoded, and nobody misses it.
-        lead_in = self._begun_at is None
+        lead_in = self.sought is None
         for packet in self._packets():
             time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
             if self._clock and packet is not None:
@@ -200,9 +213,10 @@ class FrameReader:
         keyframe that was sought may lean on others that were not decoded: no damage.
         """
         if time is None:
-            time = self.damage[-1] if self.damage else self._begun_at or 0
-        if self._begun_at is None or time >= self._begun_at:
+            time = self.damage[-1] if self.damage else self.sought or 0
+        if self.sought is None or time >= self.sought:
             self.damage.append(time)
+            self.met_damage = True
 
 
 class _Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,12 +36,10 @@ def probe(path: Path, cancelled: Callable[[], bool] = lambda: False, decode: boo
         layout = _sited(layout_of(survey.frame, codec, rotation), path, stream.index, rotation)
         time_base = _time_base(stream)
         sequential = survey.sequential
-        pts, damage = survey.pts, survey.damage
+        pts = survey.pts
         shifts: tuple[float, ...] = ()
         if sequential or decode:
-            decoded = _decoded(path, IndexBrief(layout, rotation, time_base, sequential), cancelled)
-            pts, shifts = decoded.pts, decoded.shifts
-            damage = damage + decoded.described(time_base)
+            pts, shifts = _decoded(path, IndexBrief(layout, rotation, time_base, sequential), cancelled)
         rate = _rate(stream, pts, time_base)
         first, step = int(pts[0]), _typical_step(pts, rate, time_base)
         audio = survey.audio.describe(shifts) if survey.audio else None
@@ -60,7 +58,7 @@ def probe(path: Path, cancelled: Callable[[], bool] = lambda: False, decode: boo
             sequential=sequential,
             audio=audio,
             codec=codec,
-            damage=tuple(damage),
+            damage=tuple(survey.damage),
         )
 
 
@@ -72,22 +70,8 @@ def _sited(layout: PixelLayout, path: Path, stream: int, rotation: Turn) -> Pixe
     return layout if site is None else replace(layout, chroma_site=site)
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """What decoding the whole source told: the times of all frames, how they were mended, where it failed."""
-
-    pts: Ticks
-    shifts: tuple[float, ...]
-    damage: tuple[int, ...]
-
-    def described(self, time_base: Fraction) -> list[str]:
-        if not self.damage:
-            return []
-        first, last = (float(at * time_base) for at in (self.damage[0], self.damage[-1]))
-        return [f"{len(self.damage)} packets between {first:.2f} s and {last:.2f} s cannot be decoded."]
-
-
-def _decoded(path: Path, brief: IndexBrief, cancelled: Callable[[], bool]) -> _Decoded:
+def _decoded(path: Path, brief: IndexBrief, cancelled: Callable[[], bool]) -> tuple[Ticks, tuple[float, ...]]:
+    """The times of all frames as decoding finds them, and the seconds by which they were mended at each reset."""
     times = array("q")
     with closing(FrameReader(path, brief, threads=1)) as reader:
         while (timed := reader.next()) is not None:
@@ -97,7 +81,7 @@ def _decoded(path: Path, brief: IndexBrief, cancelled: Callable[[], bool]) -> _D
         if not times:
             raise unsupported("No frame of the video could be decoded.")
         shifts = tuple(float(shift * brief.time_base) for shift in reader.shifts)
-        return _Decoded(np.array(times, np.int64), shifts, tuple(reader.damage))
+        return np.array(times, np.int64), shifts
 
 
 def _clockwise(counter_clockwise: int) -> Turn:

@@ -24,7 +24,7 @@ from serve_app.errors import EncodingFailed
 from serve_app.protocols import JoinPiece, JoinRequest, MediaFile
 from serve_app.video.audio_survey import AudioSurvey
 from serve_app.video.formats import OutputFormat
-from serve_app.video.source import decoder_of
+from serve_app.video.source import decoder_of, tagged_end
 
 _AUDIO_START_S = 0.05  # a codec's frame, or what its encoder puts before the first sample
 _AUDIO_END_S = 0.25  # the last packets of a track may be cut with the video
@@ -132,8 +132,11 @@ class _Figures:
                 edges[-1] = min(edges[-1][0], time), max(edges[-1][1], time)
                 left, frames = left - 1, frames + 1
                 end = max(end, time + (packet.duration or usual) * tick)
-        if form.is_quicktime:  # sample durations are those of decoding; the track's end is in its edit list
+        # Durations of packets are those of decoding, or missing: a track's end is in its edit list, or in a tag.
+        if form.is_quicktime:
             end = ((stream.start_time or 0) + (stream.duration or 0)) * tick
+        else:
+            end = tagged_end(stream) or end
         return cls(frames, edges, edges[0][0] if edges else Fraction(0), end, tick, audio)
 
     def media(self, path: Path, stream: VideoStream, request: JoinRequest, form: OutputFormat) -> MediaFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -112,6 +113,16 @@ def only(container: InputContainer, wanted: Stream) -> None:
 def codec_name(stream: VideoStream | AudioStream) -> str:
     """The codec's own name, whichever decoder reads it ("mp3", not "mp3float")."""
     return stream.codec_context.codec.canonical_name
+
+
+def tagged_end(stream: VideoStream) -> Fraction | None:
+    """The second at which a track ends by Matroska's DURATION tag ("00:01:02.345"), if it has one."""
+    tags = {key.upper(): value for key, value in stream.metadata.items()}
+    try:
+        hours, minutes, seconds = tags.get("DURATION", "").strip("\0 ").split(":")
+        return (int(hours) * 60 + int(minutes)) * 60 + Fraction(seconds)
+    except ValueError:
+        return None
 
 
 def decoder_of(stream: VideoStream, threads: int) -> VideoCodecContext:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+TS_PACKET = 188  # bytes, ISO/IEC 13818-1
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -20,10 +21,12 @@ class Structure:
 
 
 def structure_of(path: Path) -> Structure:
-    """Looks at the outermost level of MP4, Matroska and RIFF; other files count as whole."""
+    """Looks at the outermost level of MP4, Matroska, RIFF and MPEG-TS; other files count as whole."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(TS_PACKET + 1)
+        if head[:1] == head[TS_PACKET:] == b"G":
+            return Structure(-size % TS_PACKET)
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return _boxes(file, size)
         if head[:4] == _EBML:

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from serve_app.errors import JobCancelled
 from serve_app.protocols import Ticks
 from serve_app.video.audio_survey import AudioSurvey
-from serve_app.video.source import decoder_of, unsupported
+from serve_app.video.source import decoder_of, tagged_end, unsupported
 from serve_app.video.structure import structure_of
 
 _REORDER_LIMIT = 32  # frames; no codec shows a frame more than 16 frames later than it was sent
@@ -75,6 +75,9 @@ class Survey:
         if asks_track and not self._structure.missing and not self._structure.fragmented:
             declared = (self._stream.start_time or 0) + (self._stream.duration or 0)
             return max(0, declared - self._latest)
+        tagged = tagged_end(self._stream) if name == "matroska,webm" else None
+        if self._latest_duration == 0 and tagged is not None:
+            return max(0, round(tagged / (self._stream.time_base or 1)) - self._latest)
         return self._latest_duration
 
     @property
@@ -84,6 +87,10 @@ class Survey:
             return True
         if self._container.format.name == "avi" and self._stream.codec_context.has_b_frames:
             return True  # AVI counts packets in decoding order
+        if self._container.format.name == "mpeg":
+            return (
+                True  # few packets of a program stream have times; the others' depend on where reading begins
+            )
         times = np.array(self._times, np.int64)
         order = np.argsort(times, kind="stable")
         duplicates = bool((np.diff(times[order]) == 0).any())
@@ -138,7 +145,7 @@ class Survey:
             if self._corrupt:
                 raise unsupported("The file is truncated: its last frame lacks part of its data.")
         elif self._corrupt:
-            self.damage.append(f"{self._corrupt} of {self._packets} frames lack part of their data.")
+            self.damage.append(f"{self._corrupt} of {self._packets} frames may lack part of their data.")
         self._note_end(name)
         frame = self._first or _try_decode(self._decoder, None)
         if frame is None:
@@ -159,7 +166,8 @@ class Survey:
         # Some writers of Matroska count the duration from zero, others from the first packet.
         declared = (self._container.duration or 0) / 1e6
         start = 0 if name == "matroska,webm" else (self._container.start_time or 0) / 1e6
-        missing = declared + start - self._end
+        shown_until = float((self._latest + self.last_duration) * (self._stream.time_base or 0))
+        missing = declared + start - max(self._end, shown_until)
         if name in _DECLARING and missing > max(_TAIL_S, _TAIL_PART * declared):
             self.damage.append(
                 f"The file ends {missing:.1f} s before its declared end, at {self._end:.2f} s."

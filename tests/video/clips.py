@@ -16,6 +16,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
+BEEP = Fraction(1, 2), Fraction(7, 10)  # seconds
 BITS = 10  # of the frame number written into each frame
 
 
@@ -43,6 +44,10 @@ class Clip:
     audio_start: float = 0.0
     audio_seconds: float | None = None
     audio_options: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    audio_metadata: dict[str, str] = field(default_factory=dict)
+    clap: bool = False  # the lower half flashes while `tone` beeps
+    last_s: float | None = None  # how long the last frame is shown, if longer than the others
 
 
 X264 = {"preset": "veryfast", "g": "12", "bf": "3", "crf": "18", "threads": "1"}
@@ -88,7 +93,7 @@ def number_of(luma: np.ndarray, white: int = 255) -> int:
 def tone(seconds: float, rate: int, channels: int) -> np.ndarray:
     """[channels, samples] float32: channel c beeps at (c + 2) x 110 Hz from 0.5 s to 0.7 s, else is silent."""
     t = np.arange(int(seconds * rate)) / rate
-    on = (t >= 0.5) & (t < 0.7)
+    on = (t >= float(BEEP[0])) & (t < float(BEEP[1]))
     beeps = [0.5 * on * np.sin(2 * np.pi * 110 * (channel + 2) * t) for channel in range(channels)]
     return np.stack(beeps).astype(np.float32)
 
@@ -109,18 +114,29 @@ def make(path: Path, clip: Clip) -> Path:
         if clip.tags:
             context = video.codec_context
             context.colorspace, context.color_range, context.color_primaries, context.color_trc = clip.tags
+        out.metadata.update(clip.metadata)
+
+        def mux(packets: list[Any]) -> None:
+            for packet in packets:
+                if clip.last_s and packet.pts * packet.time_base == pts[-1] * time_base:
+                    packet.duration = round(clip.last_s / packet.time_base)
+                out.mux(packet)
+
         sound = _sound(out, clip, clip.audio) if clip.audio else None
         for number, time in enumerate(pts):
-            frame = av.VideoFrame.from_ndarray(picture(number, clip.width, clip.height), "rgb24")
+            rgb = picture(number, clip.width, clip.height)
+            if clip.clap and BEEP[0] <= (time - pts[0]) * time_base < BEEP[1]:
+                rgb[clip.height // 2 :] = 255
+            frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
             matrix, range_ = (clip.tags[0], clip.tags[1]) if clip.tags else (5, 1)
             frame = frame.reformat(
                 format=clip.pixel_format, dst_colorspace=matrix, dst_color_range=range_, src_color_range=2
             )
             frame.pts, frame.time_base = time, time_base
-            out.mux(video.encode(frame))
+            mux(video.encode(frame))
             if sound:
                 sound(float((time - pts[0]) * time_base) + 0.1)
-        out.mux(video.encode(None))
+        mux(video.encode(None))
         if sound:
             sound(float("inf"))
     return path
@@ -129,6 +145,7 @@ def make(path: Path, clip: Clip) -> Path:
 def _sound(out: av.container.OutputContainer, clip: Clip, codec: str) -> Callable[[float], None]:
     stream = out.add_stream(codec, rate=clip.audio_rate, options=dict(clip.audio_options))
     assert isinstance(stream, av.AudioStream)
+    stream.metadata.update(clip.audio_metadata)
     context = stream.codec_context
     context.layout = clip.audio_layout
     context.flags |= Flags.bitexact
@@ -147,8 +164,9 @@ def _sound(out: av.container.OutputContainer, clip: Clip, codec: str) -> Callabl
             size = context.frame_size or 1024
             resampler = av.AudioResampler(context.format, context.layout, clip.audio_rate, frame_size=size)
         while written < samples.shape[1] and written / clip.audio_rate < time:
-            part = np.ascontiguousarray(samples[:, written : written + 1024])
-            frame = av.AudioFrame.from_ndarray(part, "fltp", clip.audio_layout)
+            part = samples[:, written : written + 1024]
+            packed = np.ascontiguousarray(part.T).reshape(1, -1)  # PyAV fails on eight planes
+            frame = av.AudioFrame.from_ndarray(packed, "flt", clip.audio_layout)
             frame.sample_rate, frame.pts = clip.audio_rate, written + shift
             frame.time_base = Fraction(1, clip.audio_rate)
             written += part.shape[1]

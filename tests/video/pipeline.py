@@ -31,6 +31,7 @@ from serve_app.runner.completeness import (
     PlanMisled,
     audio_lines,
     check_chunk,
+    damage_lines,
     expected_of,
     join_pieces_of,
 )
@@ -128,15 +129,21 @@ def convert(
     frames: int = 24,
     quality: Quality = Quality.MEDIUM,
     mask: bool = False,
+    warnings: list[str] | None = None,
 ) -> tuple[Index, Path, MediaFile]:
-    """Runs a source through everything; the index, the file written, and its figures."""
+    """Runs a source through everything; the index, the file written, and its figures. `warnings` gets those of the
+    job's log.
+    """
     index = probe(source)
-    audio_lines(index.audio)
+    said = [*index.damage, *audio_lines(index.audio)]
     try:
-        out, media = converted(source, index, folder, output_type, frames, quality, mask, index.sequential)
+        made = converted(source, index, folder, output_type, frames, quality, mask, index.sequential)
     except PlanMisled:
         index = probe(source, decode=True)
-        out, media = converted(source, index, folder, output_type, frames, quality, mask, True)
+        made = converted(source, index, folder, output_type, frames, quality, mask, True)
+    out, media, lines = made
+    if warnings is not None:
+        warnings += said + lines
     return index, out, media
 
 
@@ -149,7 +156,7 @@ def converted(
     quality: Quality,
     mask: bool,
     decoded: bool,
-) -> tuple[Path, MediaFile]:
+) -> tuple[Path, MediaFile, list[str]]:
     settings = replace(settings_of(index, output_type, quality), mask=mask)
     chunks = plan_chunks(index, limits(frames))
     pieces = pieces_of(source, index, settings, chunks, folder)
@@ -160,7 +167,7 @@ def converted(
     audio = None if mask else index.audio
     request = JoinRequest(joined, source.name, audio, settings, expected_of(index, chunks, pieces), out.name)
     media = join_pieces(lambda: [folder / piece.name for piece in joined], request, source, out, never)
-    return out, media
+    return out, media, damage_lines(index, chunks, pieces)
 
 
 def join_request(

@@ -25,10 +25,11 @@ def heard(path: Path) -> tuple[np.ndarray, int, float]:
     """Samples [channels, n], their rate, and the second at which the first sounds."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler("fltp", stream.codec_context.layout, stream.codec_context.sample_rate)
+        resampler = av.AudioResampler("flt", stream.codec_context.layout, stream.codec_context.sample_rate)
         frames = [even for frame in container.decode(stream) for even in resampler.resample(frame)]
     start = float(shown_at(frames[0]))
-    return np.concatenate([f.to_ndarray() for f in frames], 1), frames[0].sample_rate, start
+    packed = np.concatenate([f.to_ndarray()[0] for f in frames])  # PyAV fails on eight planes
+    return packed.reshape(-1, frames[0].layout.nb_channels).T, frames[0].sample_rate, start
 
 
 def beep(samples: np.ndarray, rate: int, start: float) -> float:
