@@ -132,12 +132,13 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(JobCancelled):
         encode_piece(moving(PixelLayout(64, 48)), SETTINGS, tmp_path / "piece", lambda: next(calls) >= 5)
     assert next(calls) == 6
-    empty = moving(PixelLayout(64, 48))
-    empty = replace(empty, colour=replace(empty.colour, pts=empty.colour.pts[:0]))
+    whole = moving(PixelLayout(64, 48))
+    planes = tuple(plane[:0] for plane in whole.colour.planes)
+    nothing = replace(whole.colour, planes=planes, pts=whole.colour.pts[:0])
+    empty = replace(whole, colour=nothing, matte=whole.matte[:0])
     with pytest.raises(EncodingFailed, match="without frames"):
         encode_piece(empty, SETTINGS, tmp_path / "piece", never)
-    deep = moving(PixelLayout(64, 48))
-    deep = replace(deep, colour=replace(deep.colour, layout=PixelLayout(64, 48, "444")))
+    deep = moving(PixelLayout(64, 48, "444"))
     with pytest.raises(EncodingFailed, match="4:2:0"):
         encode_piece(deep, SETTINGS, tmp_path / "piece", never)
     for output_type in (OutputType.MOV, OutputType.GIF):
