@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.picture import Geometry
 from serve_app.protocols import Cutout, EncodeSettings, Frames, JoinRequest, PixelLayout, Provenance
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
@@ -56,7 +57,7 @@ def cutout(output_type: OutputType, count: int, width: int, height: int) -> Cuto
     planes = [
         np.empty((count, *size), np.uint8 if layout.depth == 8 else np.uint16) for size in layout.plane_sizes
     ]
-    unpacker = Unpacker(layout, 0)
+    unpacker = Unpacker(layout, Geometry())
     with av.open(str(CLIP)) as clip:
         for row, frame in zip(range(count), clip.decode(video=0), strict=False):
             unpacker.copy(frame.reformat(width, height, pixel_format(layout)), planes, row)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.picture import HLG, PQ, Geometry, HdrMetadata
 
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Ticks = npt.NDArray[np.int64]
@@ -44,6 +45,11 @@ class PixelLayout:
     alpha: bool = False
     primaries: int = 2
     transfer: int = 2
+
+    @property
+    def hdr(self) -> bool:
+        """The transfer is PQ (SMPTE ST 2084) or HLG (ARIB STD-B67), of ITU-R BT.2100."""
+        return self.transfer in (PQ, HLG)
 
     @property
     def chroma_size(self) -> tuple[int, int]:
@@ -100,12 +106,19 @@ class Cutout:
 
 @dataclass(frozen=True, slots=True)
 class CutOptions:
-    """What the segmenter is asked to do with a chunk."""
+    """What the segmenter is asked to do with a chunk.
+
+    `layout` is that of the cutout's colour planes; where its size differs from the source's, colour and matte are
+    scaled. `snap_matte`: nearly opaque becomes opaque, nearly transparent becomes transparent. `peak_nits`: the
+    luminance that an HDR (PQ) source reaches, in cd/m².
+    """
 
     operating_size: int
     refine_foreground: bool
     over_black: bool
-    layout: PixelLayout  # of the cutout's colour planes
+    layout: PixelLayout
+    snap_matte: bool = True
+    peak_nits: float = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +138,11 @@ class Index:
     `pts`: presentation times of all frames, ascending. `keyframes`: ascending PTS at which decoding can
     start. `origin`: the tick that becomes time 0 of the output. `sequential`: the container gives no usable
     times per packet, so `pts` came from decoding and chunks are only reached by decoding from the start.
+    `layout` and `sample_aspect` are those of the upright picture. `interlaced`: what the first frame says.
     """
 
     layout: PixelLayout
-    rotation: Literal[0, 90, 180, 270]
+    geometry: Geometry
     sample_aspect: Fraction
     time_base: Fraction
     pts: Ticks
@@ -139,6 +153,8 @@ class Index:
     sequential: bool
     audio: AudioInfo | None
     codec: str
+    interlaced: bool = False
+    hdr: HdrMetadata | None = None
 
     @property
     def duration_s(self) -> float:
@@ -172,6 +188,7 @@ class EncodeSettings:
     rate: Fraction
     sample_aspect: Fraction
     mask: bool = False  # the matte as a grey video (white = subject) in the place of the cutout
+    hdr: HdrMetadata | None = None  # written beside colour that is HDR
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,13 +272,13 @@ class IndexBrief:
     """The part of an index that decoding a chunk needs: constant size, so it may travel with every call."""
 
     layout: PixelLayout
-    rotation: Literal[0, 90, 180, 270]
+    geometry: Geometry
     time_base: Fraction
     sequential: bool
 
     @classmethod
     def of(cls, index: Index) -> IndexBrief:
-        return cls(index.layout, index.rotation, index.time_base, index.sequential)
+        return cls(index.layout, index.geometry, index.time_base, index.sequential)
 
 
 def even(layout: PixelLayout) -> PixelLayout:

@@ -15,10 +15,10 @@ from serve_app.jobs.model import Progress
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.request import JobRequest, JobResult
 from serve_app.protocols import CallLimits, Chunk, Index, JoinRequest, MediaFile, PieceRef
-from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings
+from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings, output_layout
 from serve_app.runner.concurrency import Share, Window
 from serve_app.runner.journal import Journal
-from serve_app.runner.log_lines import checked, count, describe, megabytes, network
+from serve_app.runner.log_lines import checked, count, describe, megabytes, network, treatment
 from serve_app.runner.plan import ChunkLimits, plan_chunks
 from serve_app.runner.progress import ProgressMeter
 from serve_app.runner.retry import TRIES, CallPolicy, call
@@ -59,7 +59,9 @@ class Pipeline:
         index = await self._probe(job)
         chunks = plan_chunks(index, ChunkLimits(**self._settings.chunk.model_dump()))
         total = len(index.pts)
-        await journal.report(Progress("segmenting", 0, total), f"indexed: {describe(index)}")
+        cutouts = output_layout(request, index, self._settings.picture)
+        lines = [f"indexed: {describe(index)}", *treatment(index, cutouts, request.output_type)]
+        await journal.report(Progress("segmenting", 0, total), *lines)
         pieces = await self._chunks(job, index, chunks)
         done = sum(piece.frames for piece in pieces)
         await journal.report(Progress("joining", done, total), f"joining {count(len(pieces), 'piece')}")
@@ -120,7 +122,7 @@ class Pipeline:
 
     async def _chunks(self, job: Assignment, index: Index, chunks: list[Chunk]) -> list[PieceRef]:
         """All pieces that hold frames, in order. The window bounds the chunks in flight."""
-        work = ChunkCalls(self._stages, job.request, job.names, index, self._limits)
+        work = ChunkCalls(self._stages, job.request, job.names, index, self._limits, self._settings.picture)
         pieces = await self._resumable(job.journal, chunks)
         meter = ProgressMeter(len(index.pts), _frames(pieces), asyncio.get_running_loop().time)
         if pieces:
@@ -181,7 +183,7 @@ class Pipeline:
             pieces=tuple(pieces),
             source=names.source,
             audio=None if mask else index.audio,
-            settings=replace(encode_settings(request, index), mask=mask),
+            settings=replace(encode_settings(request, index, self._settings.picture), mask=mask),
             frame_duration=index.frame_duration,
             output=names.output("mask" if mask else "output", extension),
         )

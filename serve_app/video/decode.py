@@ -14,10 +14,9 @@ from av.video.frame import VideoFrame
 from serve_app.errors import JobCancelled, UnsupportedVideo
 from serve_app.protocols import Chunk, Frames, IndexBrief, PixelLayout, Plane
 from serve_app.video.clock import Clock
+from serve_app.video.deinterlace import Timed, deinterlaced
 from serve_app.video.planes import Unpacker
 from serve_app.video.source import decoder_of, only, open_container, unsupported, video_stream
-
-Timed = tuple[int, VideoFrame]
 
 
 class ChunkDecoder:
@@ -66,7 +65,8 @@ class ChunkDecoder:
             try:
                 self._reader.seek(keyframe)
                 first = self._next(cancelled)
-                if first is not None and first[0] <= start:
+                # Earlier, not at it: to deinterlace a frame takes the one before.
+                if first is not None and first[0] < start:
                     return self._skip(first, start, cancelled)
             except UnsupportedVideo:
                 continue  # decoding may fail when begun in the middle; from further back it may not
@@ -97,7 +97,7 @@ class FrameReader:
         only(self._container, self._stream)
         self._decoder = decoder_of(self._stream, self._threads)
         self._fresh = True
-        self._frames = self._read(from_start=True)
+        self._frames = deinterlaced(self._read(from_start=True))
 
     def close(self) -> None:
         self._frames.close()
@@ -118,7 +118,7 @@ class FrameReader:
         except FFmpegError as error:
             raise self._failed(keyframe) from error
         self._decoder.flush_buffers()
-        self._frames = self._read(from_start=False)
+        self._frames = deinterlaced(self._read(from_start=False))
 
     def next(self) -> Timed | None:
         """The next frame, None at the end. Raises `UnsupportedVideo` where decoding fails."""
@@ -163,12 +163,18 @@ class _Batch:
 
     def __init__(self, brief: IndexBrief, planned: int, threads: int) -> None:
         self._brief = brief
-        self._unpacker = Unpacker(brief.layout, brief.rotation, threads)
+        self._unpacker = Unpacker(brief.layout, brief.geometry, threads)
         self._planes = _allocate(brief.layout, max(planned, 1))
         self._pts: list[int] = []
 
     def add(self, pts: int, frame: VideoFrame) -> None:
-        row = len(self._pts)
+        """Raises `UnsupportedVideo` for a frame of another size than the first."""
+        (width, height), row = self._unpacker.size, len(self._pts)
+        if (frame.width, frame.height) != (width, height):
+            raise unsupported(
+                f"The video changes its size at {float(pts * self._brief.time_base):.2f} s, from {width}x{height} to "
+                f"{frame.width}x{frame.height}. Cut it there, or convert it to one size first."
+            )
         if row == len(self._planes[0]):
             self._planes = tuple(np.concatenate([p, np.empty_like(p)]) for p in self._planes)
         self._unpacker.copy(frame, self._planes, row)

@@ -21,7 +21,8 @@ from av.video.stream import VideoStream
 from serve_app.errors import JobCancelled
 from serve_app.protocols import AudioInfo, Index, IndexBrief, Ticks
 from serve_app.video.decode import FrameReader
-from serve_app.video.planes import Turn, layout_of
+from serve_app.video.geometry import geometry_of, hdr_metadata
+from serve_app.video.planes import layout_of
 from serve_app.video.source import audio_stream, codec_name, decoder_of, opened, unsupported, video_stream
 
 _REORDER_LIMIT = 32  # frames; no codec shows a frame more than 16 frames later than it was sent
@@ -40,20 +41,20 @@ def probe(path: Path, cancelled: Callable[[], bool] = lambda: False) -> Index:
         stream = video_stream(container)
         audio = audio_stream(container)
         survey = _Survey(container, stream, audio, cancelled)
-        codec, rotation = codec_name(stream), _clockwise(survey.frame.rotation)
-        layout = layout_of(survey.frame, codec, rotation)
+        codec, geometry = codec_name(stream), geometry_of(survey.frame, container, stream)
+        layout = layout_of(survey.frame, codec, geometry)
         time_base = _time_base(stream)
         sequential = survey.sequential
         pts = survey.pts
         if sequential:
-            pts = _decoded_pts(path, IndexBrief(layout, rotation, time_base, True), cancelled)
+            pts = _decoded_pts(path, IndexBrief(layout, geometry, time_base, True), cancelled)
         rate = _rate(stream, pts, time_base)
         first = int(pts[0])
         aspect = stream.sample_aspect_ratio or Fraction(1)
         return Index(
             layout=layout,
-            rotation=rotation,
-            sample_aspect=1 / aspect if rotation in (90, 270) else aspect,
+            geometry=geometry,
+            sample_aspect=1 / aspect if geometry.sideways else aspect,
             time_base=time_base,
             pts=pts,
             keyframes=np.empty(0, np.int64) if sequential else survey.keyframes,
@@ -65,6 +66,8 @@ def probe(path: Path, cancelled: Callable[[], bool] = lambda: False) -> Index:
             sequential=sequential,
             audio=_describe(audio, survey.audio_start),
             codec=codec,
+            interlaced=survey.frame.interlaced_frame,
+            hdr=hdr_metadata(survey.frame),
         )
 
 
@@ -181,12 +184,6 @@ def _decoded_pts(path: Path, brief: IndexBrief, cancelled: Callable[[], bool]) -
             _stop_if(cancelled)
             times.append(timed[0])
     return np.array(times, np.int64)
-
-
-def _clockwise(counter_clockwise: int) -> Turn:
-    """How far frames must be turned clockwise, from FFmpeg's angle, to the nearest quarter."""
-    quarters: tuple[Turn, ...] = (0, 90, 180, 270)
-    return quarters[round(-counter_clockwise / 90) % 4]
 
 
 def _time_base(stream: VideoStream) -> Fraction:

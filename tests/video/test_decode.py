@@ -175,7 +175,7 @@ def test_rotation(clip: Clips, name: str, quarters: int, sampling: str) -> None:
     path = clip(name)
     index = probe(path)
     layout = index.layout
-    assert index.rotation == -90 * quarters % 360
+    assert index.geometry.rotation == -90 * quarters % 360
     assert (layout.width, layout.height, layout.subsampling) == ((96, 64) if quarters == 2 else (64, 96)) + (
         sampling,
     )
