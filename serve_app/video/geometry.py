@@ -76,7 +76,7 @@ def hdr_metadata(frame: VideoFrame) -> HdrMetadata | None:
             luminance = round(values[9] * 10_000), round(values[8] * 10_000)
     if light:
         most, average = struct.unpack_from("=2I", light)
-        levels = most, average
+        levels = (most, average) if most or average else None  # zero says that nobody measured
     if chromaticities or luminance or levels:
         return HdrMetadata(chromaticities, luminance, levels)
     return None

@@ -47,6 +47,7 @@ def settings_of(index: Index, output_type: OutputType, quality: Quality = Qualit
         index.origin,
         index.average_rate,
         index.sample_aspect,
+        hdr=index.hdr if cutout_layout(index.layout, output_type).hdr else None,
     )
 
 
