@@ -28,16 +28,8 @@ import numpy.typing as npt
 from benchmarks.figures import Figures, Machine, add_out
 from benchmarks.tables import DIALS
 from serve_app.fal import OutputType, Quality, WriteMode
-from serve_app.protocols import (
-    Cutout,
-    EncodeSettings,
-    Expected,
-    Frames,
-    JoinPiece,
-    JoinRequest,
-    PixelLayout,
-    Provenance,
-)
+from serve_app.picture import Frames, Geometry, PixelLayout
+from serve_app.protocols import Cutout, EncodeSettings, Expected, JoinPiece, JoinRequest, Provenance
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
 from serve_app.video.join import join_pieces
@@ -65,7 +57,7 @@ def cutout(output_type: OutputType, count: int, width: int, height: int) -> Cuto
     """Frames of the clip in the layout of `output_type`, and the matte."""
     layout = cutout_layout(PixelLayout(width, height), output_type)
     planes = [np.empty((count, *size), layout.sample_type) for size in layout.plane_sizes]
-    unpacker = Unpacker(layout, 0)
+    unpacker = Unpacker(layout, Geometry())
     with av.open(str(CLIP)) as clip:
         for row, frame in zip(range(count), clip.decode(video=0), strict=False):
             unpacker.copy(frame.reformat(width, height, pixel_format(layout)), planes, row)

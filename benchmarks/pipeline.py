@@ -27,13 +27,14 @@ from serve_app.fal import ENDPOINT, OutputType, Variant
 from serve_app.jobs.request import JobRequest
 from serve_app.local.profile import Profile, free_port
 from serve_app.local.service import running
-from serve_app.protocols import CutOptions, Expected, Frames, IndexBrief, JoinPiece, JoinRequest
-from serve_app.runner.chunk_calls import encode_settings
+from serve_app.picture import Frames
+from serve_app.protocols import CutOptions, Expected, IndexBrief, JoinPiece, JoinRequest
+from serve_app.runner.chunk_calls import encode_settings, output_layout
 from serve_app.runner.plan import plan_chunks
 from serve_app.segmentation.processing import make_engine
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
-from serve_app.video.formats import cutout_layout, has_alpha
+from serve_app.video.formats import has_alpha
 from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
 
@@ -97,7 +98,7 @@ def stages(clip: Path, profile: Profile, request: JobRequest, directory: Path) -
         request.operating_size,
         request.refine_foreground,
         not has_alpha(request.output_type),
-        cutout_layout(index.layout, request.output_type),
+        output_layout(request, index, settings.picture),
     )
 
     def decode() -> list[Frames]:
@@ -107,7 +108,7 @@ def stages(clip: Path, profile: Profile, request: JobRequest, directory: Path) -
     frames, decoding = timed(own_cpu, decode)
     engine.cut_out(frames[0], options, lambda: False)  # warm
     cutouts, segmenting = timed(own_cpu, lambda: [engine.cut_out(f, options, lambda: False) for f in frames])
-    written = encode_settings(request, index)
+    written = encode_settings(request, index, settings.picture)
     paths = [directory / f"{chunk.number}.piece" for chunk in chunks]
 
     def encode() -> list[JoinPiece]:

@@ -13,80 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from serve_app.arrays import check_array, check_frames
+from serve_app.arrays import check_array
 from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.picture import Frames, Geometry, HdrMetadata, PixelLayout, Ticks
 
-Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-Ticks = npt.NDArray[np.int64]
 SEEKS = 6  # keyframes that a chunk names at most
-
-
-@dataclass(frozen=True, slots=True)
-class PixelLayout:
-    """How samples become colours. Odd sizes are kept; chroma sizes are rounded up.
-
-    `matrix` "rgb" means planes R, G, B (always full range, 4:4:4); otherwise Y, Cb, Cr. With `alpha` a full
-    size plane of the same depth follows, 0 = transparent, full range. 10-bit samples are uint16, 0..1023.
-    `primaries` and `transfer` are code points of ISO/IEC 23091-2 (2 = unspecified), passed through to the
-    output's tags.
-    """
-
-    width: int
-    height: int
-    subsampling: Literal["420", "422", "444"] = "420"
-    depth: Literal[8, 10] = 8
-    matrix: Literal["bt601", "bt709", "bt2020", "rgb"] = "bt709"
-    full_range: bool = False
-    chroma_site: Literal["left", "center", "topleft"] = "left"
-    alpha: bool = False
-    primaries: int = 2
-    transfer: int = 2
-
-    @property
-    def chroma_size(self) -> tuple[int, int]:
-        """(height, width) of one chroma plane."""
-        down = {"420": (2, 2), "422": (1, 2), "444": (1, 1)}[self.subsampling]
-        return -(-self.height // down[0]), -(-self.width // down[1])
-
-    @property
-    def plane_sizes(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) of each plane in order, the alpha plane included."""
-        luma = (self.height, self.width)
-        return (luma, self.chroma_size, self.chroma_size) + ((luma,) if self.alpha else ())
-
-    @property
-    def sample_type(self) -> type[np.unsignedinteger[Any]]:
-        return np.uint8 if self.depth == 8 else np.uint16
-
-    @property
-    def frame_bytes(self) -> int:
-        return sum(h * w for h, w in self.plane_sizes) * np.dtype(self.sample_type).itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Decoded frames of one chunk: one array [N, H, W] per plane, ascending PTS (ticks of `time_base`) per frame.
-
-    `damage`: PTS at which the decoder found the source damaged; such frames are missing or not as they were.
-    Checked when made (ValueError, TypeError), not again when it arrives pickled in another process.
-    """
-
-    planes: tuple[Plane, ...]
-    layout: PixelLayout
-    pts: Ticks
-    time_base: Fraction
-    damage: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_frames(self.planes, self.layout.plane_sizes, self.layout.sample_type, self.pts)
-
-    def __len__(self) -> int:
-        return len(self.pts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +56,19 @@ class Cutout:
 
 @dataclass(frozen=True, slots=True)
 class CutOptions:
-    """What the segmenter is asked to do with a chunk."""
+    """What the segmenter is asked to do with a chunk.
+
+    `layout` is that of the cutout's colour planes; where its size differs from the source's, colour and matte are
+    scaled. `snap_matte`: nearly opaque becomes opaque, nearly transparent becomes transparent. `peak_nits`: the
+    luminance that an HDR (PQ) source reaches, in cd/m².
+    """
 
     operating_size: int
     refine_foreground: bool
     over_black: bool
-    layout: PixelLayout  # of the cutout's colour planes
+    layout: PixelLayout
+    snap_matte: bool = True
+    peak_nits: float = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +97,12 @@ class Index:
     start. `frame_duration`: the usual step from frame to frame; `last_duration`: how long the last frame is shown.
     `origin`: the tick that becomes time 0 of the output. `sequential`: the container gives no usable times per
     packet, so `pts` came from decoding and chunks are only reached by decoding from the start. `damage`: what the
-    file lacks, in sentences.
+    file lacks, in sentences. `layout` and `sample_aspect` are those of the upright picture. `interlaced`: what the
+    first frame says.
     """
 
     layout: PixelLayout
-    rotation: Literal[0, 90, 180, 270]
+    geometry: Geometry
     sample_aspect: Fraction
     time_base: Fraction
     pts: Ticks
@@ -171,6 +115,8 @@ class Index:
     audio: AudioInfo | None
     codec: str
     damage: tuple[str, ...] = ()
+    interlaced: bool = False
+    hdr: HdrMetadata | None = None
 
     @property
     def duration_s(self) -> float:
@@ -204,6 +150,7 @@ class EncodeSettings:
     rate: Fraction
     sample_aspect: Fraction
     mask: bool = False  # the matte as a grey video (white = subject) in the place of the cutout
+    hdr: HdrMetadata | None = None  # written beside colour that is HDR
 
 
 class StageSeconds(NamedTuple):
@@ -336,10 +283,10 @@ class IndexBrief:
     """The part of an index that decoding a chunk needs: constant size, so it may travel with every call."""
 
     layout: PixelLayout
-    rotation: Literal[0, 90, 180, 270]
+    geometry: Geometry
     time_base: Fraction
     sequential: bool
 
     @classmethod
     def of(cls, index: Index) -> IndexBrief:
-        return cls(index.layout, index.rotation, index.time_base, index.sequential)
+        return cls(index.layout, index.geometry, index.time_base, index.sequential)

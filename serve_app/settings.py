@@ -76,6 +76,18 @@ class ChunkSettings(_Part):
     min_frames: int = Field(8, ge=1)
 
 
+class PictureSettings(_Part):
+    """What becomes of colour and matte.
+
+    keep_hdr: ProRes keeps PQ and HLG in ten bits with their tags; off: it gets BT.709, as the 8-bit outputs always do.
+    snap_matte: levels up to 2 % are transparent and from 98 % opaque, so that the inside of a subject is the source's
+    own; off: the reference's arithmetic, whose mattes are next to never opaque.
+    """
+
+    keep_hdr: bool = True
+    snap_matte: bool = True
+
+
 class IngressSettings(_Part):
     replicas: int = Field(1, ge=1)
     max_waiting: int = Field(64, ge=1)  # synchronous requests that one replica lets wait
@@ -197,6 +209,7 @@ class Settings(BaseSettings):
     drop_audio: bool = False  # of every output; a request may ask for it too
     max_side: int = 8192  # pixels of a source frame, either way
     chunk: ChunkSettings = ChunkSettings()
+    picture: PictureSettings = PictureSettings()
     ingress: IngressSettings = IngressSettings()
     runner: RunnerSettings = RunnerSettings()
     files: FilesSettings = FilesSettings()

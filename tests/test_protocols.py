@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serve_app.protocols import Cutout, Frames, PixelLayout, Provenance
+from serve_app.picture import Frames, PixelLayout
+from serve_app.protocols import Cutout, Provenance
 
 ODD = PixelLayout(33, 17)
 DEEP = PixelLayout(6, 4, subsampling="422", depth=10, alpha=True)

@@ -10,8 +10,10 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.fal import Variant
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.request import JobRequest
+from serve_app.picture import UNKNOWN_PEAK, PixelLayout
 from serve_app.protocols import CallLimits, Chunk, CutOptions, EncodeSettings, Index, IndexBrief
-from serve_app.video.formats import cutout_layout, has_alpha
+from serve_app.settings import PictureSettings
+from serve_app.video.formats import cutout_layout, has_alpha, output_aspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class ChunkCalls:
     names: JobNames
     index: Index
     limits: CallLimits
+    picture: PictureSettings
 
     def start(self, chunk: Chunk) -> list[Any]:
         """The three calls of a chunk, each handed the unresolved response of the one before."""
@@ -60,7 +63,9 @@ class ChunkCalls:
             operating_size=request.operating_size,
             refine_foreground=request.refine_foreground,
             over_black=not has_alpha(request.output_type),
-            layout=cutout_layout(index.layout, request.output_type),
+            layout=output_layout(request, index, self.picture),
+            snap_matte=self.picture.snap_matte,
+            peak_nits=index.hdr.peak_nits if index.hdr else UNKNOWN_PEAK,
         )
         frames = self.stages.decoder.decode.remote(
             self.names.source, IndexBrief.of(index), chunk, self.limits
@@ -68,7 +73,7 @@ class ChunkCalls:
         cutout = self.stages.segmenters[request.variant].cut_out.remote(frames, options, self.limits)
         piece = self.stages.encoder.encode.remote(
             cutout,
-            encode_settings(request, index),
+            encode_settings(request, index, self.picture),
             self.names.piece(chunk.number),
             self.names.mask_piece(chunk.number) if request.output_mask else None,
             self.limits,
@@ -76,7 +81,12 @@ class ChunkCalls:
         return [frames, cutout, piece]
 
 
-def encode_settings(request: JobRequest, index: Index) -> EncodeSettings:
+def output_layout(request: JobRequest, index: Index, picture: PictureSettings) -> PixelLayout:
+    """Of the cutouts of a job."""
+    return cutout_layout(index.layout, request.output_type, index.sample_aspect, picture.keep_hdr)
+
+
+def encode_settings(request: JobRequest, index: Index, picture: PictureSettings) -> EncodeSettings:
     return EncodeSettings(
         output_type=request.output_type,
         quality=request.quality,
@@ -84,5 +94,6 @@ def encode_settings(request: JobRequest, index: Index) -> EncodeSettings:
         time_base=index.time_base,
         origin=index.origin,
         rate=index.average_rate,
-        sample_aspect=index.sample_aspect,
+        sample_aspect=output_aspect(request.output_type, index.sample_aspect),
+        hdr=index.hdr if output_layout(request, index, picture).hdr else None,
     )

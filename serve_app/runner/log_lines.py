@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from serve_app.fal import OutputType
 from serve_app.jobs.request import JobRequest
+from serve_app.picture import PQ, UNKNOWN_PEAK, PixelLayout, even
 from serve_app.protocols import Index, MediaFile, Piece
+from serve_app.video.formats import output_format
 
 
 def describe(index: Index) -> str:
@@ -13,6 +16,33 @@ def describe(index: Index) -> str:
         f"{layout.width}x{layout.height}, {float(index.average_rate):.3f} frames/s, {count(len(index.pts), 'frame')}, "
         f"{index.duration_s:.2f} s, {index.codec}, {sound}"
     )
+
+
+def treatment(index: Index, output: PixelLayout, output_type: OutputType) -> list[str]:
+    """What is done to the pictures beside cutting them out; `output` is the layout of the cutouts."""
+    source, geometry, lines = index.layout, index.geometry, []
+    left, right, top, bottom = geometry.crop
+    if any(geometry.crop):
+        lines.append(f"cut as the container says: left {left}, right {right}, top {top}, bottom {bottom}")
+    if geometry.mirrored or geometry.rotation:
+        mirrored = "mirrored, " if geometry.mirrored else ""
+        lines.append(f"brought upright: {mirrored}turned clockwise by {geometry.rotation} degrees")
+    if index.interlaced:
+        lines.append("interlaced: each frame made progressive (bwdif)")
+    if source.hdr:
+        name = "PQ" if source.transfer == PQ else "HLG"
+        peak = index.hdr.peak_nits if index.hdr and source.transfer == PQ else UNKNOWN_PEAK
+        mapped = f"mapped to BT.709 (BT.2390, peak {peak:g} cd/m²)"
+        lines.append(f"HDR: {name} kept in ten bits" if output.hdr else f"HDR: {name} {mapped}")
+    if (output.width, output.height) != (source.width, source.height):
+        shape = f"{index.sample_aspect.numerator}:{index.sample_aspect.denominator}"
+        lines.append(f"samples of {shape} made square: {output.width}x{output.height}")
+    padded = even(output)
+    if output_format(output_type).even and padded != output:
+        lines.append(
+            f"padded to {padded.width}x{padded.height} by repeating the last column or row: H.264 has even sides"
+        )
+    return lines
 
 
 def network(piece: Piece, request: JobRequest) -> str:

@@ -25,7 +25,7 @@ from serve_app.protocols import (
     MediaFile,
     Piece,
 )
-from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings
+from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings, output_layout
 from serve_app.runner.completeness import (
     PlanMisled,
     audio_lines,
@@ -36,7 +36,7 @@ from serve_app.runner.completeness import (
 )
 from serve_app.runner.concurrency import Share, Window
 from serve_app.runner.journal import Journal
-from serve_app.runner.log_lines import checked, count, describe, megabytes, network
+from serve_app.runner.log_lines import checked, count, describe, megabytes, network, treatment
 from serve_app.runner.plan import plan_chunks
 from serve_app.runner.progress import STAGE, ProgressMeter
 from serve_app.runner.retry import TRIES, CallPolicy, call
@@ -76,7 +76,9 @@ class Pipeline:
         line = await self._stage_source(request.video_url, job.names.source)
         await journal.report(Progress("indexing"), line)
         index = await self._probe(job)
-        await journal.report(Progress(STAGE, 0, len(index.pts)), f"indexed: {describe(index)}")
+        cutouts = output_layout(request, index, self._settings.picture)
+        lines = [f"indexed: {describe(index)}", *treatment(index, cutouts, request.output_type)]
+        await journal.report(Progress(STAGE, 0, len(index.pts)), *lines)
         await journal.warn(*index.damage, *audio_lines(index.audio))
         self._check_space(request, index)
         try:
@@ -168,7 +170,7 @@ class Pipeline:
     ) -> tuple[list[Chunk], dict[int, Piece]]:
         """The plan, and the piece of each chunk. The window bounds the chunks in flight."""
         chunks = plan_chunks(index, self._settings.chunk)
-        work = ChunkCalls(self._stages, job.request, job.names, index, self._limits)
+        work = ChunkCalls(self._stages, job.request, job.names, index, self._limits, self._settings.picture)
         pieces = await self._resumable(job.journal, chunks)
         meter = ProgressMeter(
             len(index.pts), sum(piece.frames for piece in pieces.values()), asyncio.get_running_loop().time
@@ -236,7 +238,7 @@ class Pipeline:
             pieces=pieces,
             source=names.source,
             audio=None if mask else index.audio,
-            settings=replace(encode_settings(request, index), mask=mask),
+            settings=replace(encode_settings(request, index, self._settings.picture), mask=mask),
             expected=expected,
             output=names.output("mask" if mask else "output", extension),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from serve_app.protocols import PixelLayout
+from serve_app.picture import PixelLayout
 
 # (Kr, Kb) of H.273 table 4.
 LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -131,6 +131,13 @@ def opaque_blocks(opaque: Tensor, layout: PixelLayout) -> Tensor:
     return opaque
 
 
+def _colours(layout: PixelLayout) -> tuple[object, ...]:
+    """What must agree for a sample to mean the same in two layouts."""
+    return (
+        layout.width, layout.height, layout.matrix, layout.full_range, layout.primaries, layout.transfer,
+    )  # fmt: skip
+
+
 def keep_source(
     made: tuple[Tensor, ...],
     layout: PixelLayout,
@@ -140,10 +147,10 @@ def keep_source(
 ) -> tuple[Tensor, ...]:
     """`made` with the source's own samples where the matte is opaque, so that they survive bit by bit.
 
-    Luma wherever matrix and range agree; chroma where every sample of its block is opaque and the
+    Luma wherever size, matrix, range and colours agree; chroma where every sample of its block is opaque and the
     subsampling agrees too. `opaque`: [N, H, W] bool.
     """
-    if (layout.matrix, layout.full_range) != (source_layout.matrix, source_layout.full_range):
+    if _colours(layout) != _colours(source_layout):
         return made
     kept = [torch.where(opaque, requantise(source[0], source_layout.depth, layout.depth), made[0])]
     if layout.subsampling != source_layout.subsampling:

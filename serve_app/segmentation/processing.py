@@ -19,9 +19,12 @@ from serve_app.birefnet.checkpoints import Checkpoint, load
 from serve_app.birefnet.variants import VARIANTS
 from serve_app.errors import CheckpointError, InferenceFailed, JobCancelled
 from serve_app.fal import Variant
-from serve_app.protocols import CutOptions, Cutout, Frames, Plane, Provenance
+from serve_app.picture import Frames, Plane
+from serve_app.protocols import CutOptions, Cutout, Provenance
 from serve_app.segmentation.colour import from_rgb, keep_source, to_rgb
 from serve_app.segmentation.foreground import estimate_foreground, estimate_where_seen
+from serve_app.segmentation.matte import scaled, snap_ends
+from serve_app.segmentation.tone_mapping import to_sdr
 from serve_app.settings import SegmenterSettings
 
 MEAN = (0.485, 0.456, 0.406)
@@ -100,17 +103,25 @@ class CutoutEngine:
         layout = frames.layout
         planes = tuple(self._tensor(plane[rows]) for plane in frames.planes)
         rgb = to_rgb(planes, layout)
-        pixels = to_network(rgb, size, self.dtype).contiguous(memory_format=torch.channels_last)
+        sdr = to_sdr(rgb, layout, options.peak_nits)
+        pixels = to_network(sdr, size, self.dtype).contiguous(memory_format=torch.channels_last)
         matte = to_matte(self.model(pixels).logits, (layout.height, layout.width))
+        if options.snap_matte:
+            matte = snap_ends(matte)
         if layout.alpha:  # what the source hides stays hidden
             own = planes[3].float()[:, None] / ((1 << layout.depth) - 1)
             matte = (matte * own).round().to(torch.uint8)
-        made: tuple[Tensor, ...] = from_rgb(self._colour(rgb, matte, options), options.layout)
+        target = options.layout
+        if (target.primaries, target.transfer) != (layout.primaries, layout.transfer):
+            rgb = sdr
+        colour = scaled(self._colour(rgb, matte, options), (target.height, target.width), "bicubic")
+        made: tuple[Tensor, ...] = from_rgb(colour.clamp(0, 1), target)
+        matte = scaled(matte.float(), (target.height, target.width), "bilinear").round().to(torch.uint8)
         straight = not options.refine_foreground and not options.over_black  # then no colour changes at all
         opaque = torch.ones_like(matte, dtype=torch.bool) if straight else matte == 255
-        made = keep_source(made, options.layout, planes[:3], layout, opaque.squeeze(1))
-        for target, plane in zip(sheet.planes, made, strict=True):
-            target[rows] = plane.cpu().numpy()
+        made = keep_source(made, target, planes[:3], layout, opaque.squeeze(1))
+        for kept, plane in zip(sheet.planes, made, strict=True):
+            kept[rows] = plane.cpu().numpy()
         sheet.matte[rows] = matte.squeeze(1).cpu().numpy()
 
     def _colour(self, rgb: Tensor, matte: Tensor, options: CutOptions) -> Tensor:

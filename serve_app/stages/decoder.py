@@ -12,7 +12,8 @@ from ray import serve
 
 from serve_app import protocols
 from serve_app.artifacts.store import Artifacts
-from serve_app.protocols import CallLimits, Chunk, Frames, Index, IndexBrief
+from serve_app.picture import Frames
+from serve_app.protocols import CallLimits, Chunk, Index, IndexBrief
 from serve_app.settings import Settings
 from serve_app.stages.worker_pool import WorkerPool
 

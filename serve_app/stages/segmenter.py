@@ -17,7 +17,8 @@ from ray import serve
 from serve_app import protocols
 from serve_app.errors import CheckpointError
 from serve_app.fal import Variant
-from serve_app.protocols import CallLimits, CutOptions, Cutout, Frames
+from serve_app.picture import Frames
+from serve_app.protocols import CallLimits, CutOptions, Cutout
 from serve_app.settings import SegmenterSettings
 from serve_app.stages.worker_pool import WorkerPool
 

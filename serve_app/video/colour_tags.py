@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from serve_app.protocols import PixelLayout
+from serve_app.picture import Geometry, PixelLayout
 from serve_app.video.source import unsupported
 
 Matrix = Literal["bt601", "bt709", "bt2020", "rgb"]
@@ -83,11 +83,14 @@ def is_full_range(tag: int, pixel_format: str, codec: str) -> bool:
     return pixel_format.startswith(("gray", "ya", "mono")) and codec in _FULL_RANGE_GRAY_CODECS
 
 
-def chroma_site_of(codec: str, subsampling: str, rotation: int) -> Site:
+def chroma_site_of(codec: str, subsampling: str, geometry: Geometry) -> Site:
     """Where 4:2:0 chroma samples lie. PyAV does not show the tag, so this is the default of each codec.
 
-    Turning a picture turns the sites too, to places that have no name here; "center" is the nearest.
+    Turning a picture turns the sites too, to places that have no name here; "center" is the nearest. Upside down
+    is a mirror and half a turn: the sites stay on their columns.
     """
     if subsampling == "444":
         return "left"
-    return "center" if rotation or codec in _CENTRED_CODECS else "left"
+    upside_down = geometry.mirrored and geometry.rotation == 180
+    turned = (geometry.mirrored or geometry.rotation) and not upside_down
+    return "center" if turned or codec in _CENTRED_CODECS else "left"

@@ -14,12 +14,12 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from serve_app.errors import JobCancelled
-from serve_app.protocols import SEEKS, Chunk, Frames, IndexBrief, PixelLayout, Plane
+from serve_app.picture import Frames, PixelLayout, Plane
+from serve_app.protocols import SEEKS, Chunk, IndexBrief
 from serve_app.video.clock import Clock
+from serve_app.video.deinterlace import Timed, deinterlaced
 from serve_app.video.planes import Unpacker
 from serve_app.video.source import decoder_of, only, open_container, unsupported, video_stream
-
-Timed = tuple[int, VideoFrame]
 
 
 class ChunkDecoder:
@@ -90,7 +90,8 @@ class ChunkDecoder:
             if not self._reader.seek(keyframe):
                 continue
             first = self._next(cancelled)
-            if first is not None and first[0] <= start:
+            # Earlier, not at it: to deinterlace a frame takes the one before.
+            if first is not None and first[0] < start:
                 timed = self._skip(first, start, cancelled)
                 if keyframe == _furthest(chunk) or not any(time < start for time in self._reader.damage):
                     return timed
@@ -138,7 +139,7 @@ class FrameReader:
         self._clock = Clock(self._brief.time_base, reorders) if self._brief.sequential else None
         self.damage: list[int] = []
         self.sought = keyframe
-        self._frames = self._read()
+        self._frames = deinterlaced(self._read())
 
     def close(self) -> None:
         self._frames.close()
@@ -224,16 +225,22 @@ class _Batch:
 
     def __init__(self, brief: IndexBrief, planned: int, threads: int) -> None:
         self._brief = brief
-        self._unpacker = Unpacker(brief.layout, brief.rotation, threads)
+        self._unpacker = Unpacker(brief.layout, brief.geometry, threads)
         self._planes = _allocate(brief.layout, max(planned, 1))
         self._pts: list[int] = []
 
     def add(self, pts: int, frame: VideoFrame) -> None:
-        row = len(self._pts)
-        if row and pts <= self._pts[-1]:
-            at = float(pts * self._brief.time_base)
+        """Raises `UnsupportedVideo` for a frame of another size than the first."""
+        (width, height), row = self._unpacker.size, len(self._pts)
+        if (frame.width, frame.height) != (width, height):
             raise unsupported(
-                f"The video is damaged near {at:.2f} s: its frames do not follow each other in time."
+                f"The video changes its size at {float(pts * self._brief.time_base):.2f} s, from {width}x{height} to "
+                f"{frame.width}x{frame.height}. Cut it there, or convert it to one size first."
+            )
+        if row and pts <= self._pts[-1]:
+            raise unsupported(
+                f"The video is damaged near {float(pts * self._brief.time_base):.2f} s: its frames do not follow each "
+                "other in time."
             )
         if row == len(self._planes[0]):
             self._planes = tuple(np.concatenate([p, np.empty_like(p)]) for p in self._planes)

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from serve_app.errors import EncodingFailed
-from serve_app.protocols import Cutout, EncodeSettings, Plane
+from serve_app.picture import Plane
+from serve_app.protocols import Cutout, EncodeSettings
 from serve_app.video.formats import OutputFormat, output_format
 from serve_app.video.gif.piece import write_gif_piece
 from serve_app.video.mask import mask_layout, mask_pictures
+from serve_app.video.mastering import write_mastering
 from serve_app.video.writer import Picture, PieceWriter, whole_or_gone
 
 
@@ -49,6 +51,8 @@ def encode_piece(
             options = form.dials(settings.quality, settings.write_mode)
             writer = PieceWriter(form, settings, layout, threads, form.container, options)
             writer.write(path, pictures, cancelled)
+            if settings.hdr is not None and layout.hdr:
+                write_mastering(path, settings.hdr)
     pts = cutout.colour.pts
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

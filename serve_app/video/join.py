@@ -158,6 +158,8 @@ class _Joiner:
                     stream.metadata.update(_kept_metadata(template))
                     if self._form.is_quicktime:  # it tells ProRes 4444 from ProRes 422
                         stream.codec_context.codec_tag = context.codec_tag
+                        # A MOV says it of the track, which is not part of a template.
+                        stream.codec_context.sample_aspect_ratio = self._request.settings.sample_aspect
                     head = (context.width, context.height, context.extradata)
                 elif head != (context.width, context.height, context.extradata):
                     raise EncodingFailed("The pieces were not encoded alike and cannot be joined.")

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from serve_app.protocols import Cutout, PixelLayout, Plane
+from serve_app.picture import PixelLayout, Plane
+from serve_app.protocols import Cutout
 from serve_app.video.formats import OutputFormat
 from serve_app.video.writer import Picture
 

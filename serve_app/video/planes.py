@@ -1,4 +1,4 @@
-"""Between FFmpeg's frames and our planes: choice of a planar format, copying with line size, rotation.
+"""Between FFmpeg's frames and our planes: choice of a planar format, copying with line size, upright.
 
 Planes are read from the frame's buffers directly: PyAV's `to_ndarray` refuses odd widths and many formats.
 """
@@ -6,6 +6,7 @@ Planes are read from the frame's buffers directly: PyAV's `to_ndarray` refuses o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,8 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from serve_app.protocols import PixelLayout, Plane
+from serve_app.picture import Geometry, PixelLayout, Plane
 from serve_app.video import colour_tags as colour
-
-Turn = Literal[0, 90, 180, 270]
 
 _SAMPLING: dict[tuple[int, int], Literal["420", "422", "444"]] = {
     (2, 2): "420",
@@ -33,32 +32,40 @@ _SCALING = (
 )
 
 
-def layout_of(frame: VideoFrame, codec: str, rotation: Turn) -> PixelLayout:
-    """The layout in which frames like `frame` are handed on, after turning them clockwise by `rotation`."""
+def layout_of(frame: VideoFrame, codec: str, geometry: Geometry) -> PixelLayout:
+    """The layout in which frames like `frame` are handed on, once they are upright."""
     parts = VideoFormat(frame.format.name, 64, 64).components
-    swap = rotation in (90, 270)
-    width, height = (frame.height, frame.width) if swap else (frame.width, frame.height)
+    left, right, top, bottom = geometry.crop
+    width, height = frame.width - left - right, frame.height - top - bottom
     rgb = frame.format.is_rgb or frame.format.has_palette
     sampling: Literal["420", "422", "444"] = "444"
     if not rgb:
         # PyAV calls a component chroma only where it is subsampled; gray becomes 4:2:0 with empty chroma.
         chroma = parts[1] if len(parts) > 2 else None
         sampling = _SAMPLING.get((64 // chroma.width, 64 // chroma.height), "444") if chroma else "420"
-        odd = frame.width % 2 or frame.height % 2
-        if rotation and sampling != "444" and (odd or (swap and sampling == "422")):
-            sampling = "444"  # turned chroma samples would no longer lie where the layout says
+        if sampling != "444" and _disturbs_chroma(geometry, width, height, sampling):
+            sampling = "444"
     return PixelLayout(
-        width=width,
-        height=height,
+        width=height if geometry.sideways else width,
+        height=width if geometry.sideways else height,
         subsampling=sampling,
         depth=10 if max(part.bits for part in parts) > 8 else 8,
         matrix="rgb" if rgb else _matrix(frame),
         full_range=rgb or colour.is_full_range(frame.color_range, frame.format.name, codec),
-        chroma_site=colour.chroma_site_of(codec, sampling, rotation),
+        chroma_site=colour.chroma_site_of(codec, sampling, geometry),
         alpha=any(part.is_alpha for part in parts) or frame.format.has_palette,
         primaries=int(frame.color_primaries) or colour.UNSPECIFIED,
         transfer=int(frame.color_trc) or colour.UNSPECIFIED,
     )
+
+
+def _disturbs_chroma(geometry: Geometry, width: int, height: int, sampling: str) -> bool:
+    """Cut or turned chroma samples would no longer lie where a subsampled layout says."""
+    left, _, top, _ = geometry.crop
+    if left % 2 or (top % 2 and sampling == "420"):
+        return True
+    turned = geometry.rotation or geometry.mirrored
+    return bool(turned and (width % 2 or height % 2)) or (geometry.sideways and sampling == "422")
 
 
 def _matrix(frame: VideoFrame) -> colour.Matrix:
@@ -76,12 +83,14 @@ def pixel_format(layout: PixelLayout) -> str:
 
 
 class Unpacker:
-    """Copies decoded frames into arrays of `layout`, turned clockwise by `rotation`."""
+    """Copies decoded frames into arrays of `layout`, upright."""
 
-    def __init__(self, layout: PixelLayout, rotation: Turn, threads: int = 1) -> None:
-        self._rotation = rotation
-        swap = rotation in (90, 270)
-        self._size = (layout.height, layout.width) if swap else (layout.width, layout.height)
+    def __init__(self, layout: PixelLayout, geometry: Geometry, threads: int = 1) -> None:
+        self._geometry = geometry
+        left, right, top, bottom = geometry.crop
+        turned = replace(layout, width=layout.height, height=layout.width) if geometry.sideways else layout
+        self._planes = turned.plane_sizes
+        self.size = (turned.width + left + right, turned.height + top + bottom)
         self._format = pixel_format(layout)
         self._dtype = "<u2" if layout.depth == 10 else "u1"
         rgb = layout.matrix == "rgb"
@@ -92,25 +101,30 @@ class Unpacker:
         self._scaler = VideoReformatter()
 
     def copy(self, frame: VideoFrame, into: Sequence[Plane], row: int) -> None:
-        """Writes `frame` to `into[plane][row]`."""
+        """Writes `frame`, which has to be of `size` (width, height), to `into[plane][row]`."""
         frame = self._normal(frame)
-        for target, index in zip(into, self._order, strict=True):
-            target[row] = np.rot90(view(frame.planes[index], self._dtype), k=-self._rotation // 90)
+        for target, index, size in zip(into, self._order, self._planes, strict=True):
+            target[row] = self._upright(view(frame.planes[index], self._dtype), size)
+
+    def _upright(self, samples: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
+        """The samples of one plane, cut to `size` (height, width), mirrored, turned."""
+        left, _, top, _ = self._geometry.crop
+        left, top = left * samples.shape[1] // self.size[0], top * samples.shape[0] // self.size[1]
+        samples = samples[top : top + size[0], left : left + size[1]]
+        if self._geometry.mirrored:
+            samples = samples[:, ::-1]
+        return np.rot90(samples, k=-self._geometry.rotation // 90)
 
     def _normal(self, frame: VideoFrame) -> VideoFrame:
-        """The frame in the layout's format and size: swscale works only where a source differs or changes."""
+        """The frame in the layout's format: swscale works only where a source differs or changes."""
         converted = int(frame.colorspace) in colour.CONVERTED
-        if (
-            frame.format.name.replace("yuvj", "yuv") == self._format
-            and (frame.width, frame.height) == self._size
-            and not converted
-        ):
+        if frame.format.name.replace("yuvj", "yuv") == self._format and not converted:
             return frame
         # Gray samples are kept as they are: swscale takes gray for full range, whatever the tags say.
         gray = frame.format.name.startswith(("gray", "ya", "mono"))
         range_ = colour.FULL if gray else self._range
         return self._scaler.reformat(
-            frame, *self._size, self._format,
+            frame, frame.width, frame.height, self._format,
             src_colorspace=int(frame.colorspace) if converted else self._matrix, dst_colorspace=self._matrix,
             src_color_range=range_, dst_color_range=range_,
             interpolation=_SCALING, threads=self._threads,

@@ -13,11 +13,13 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from serve_app.errors import JobCancelled
-from serve_app.protocols import Index, IndexBrief, PixelLayout, Ticks
+from serve_app.picture import Geometry, PixelLayout, Ticks
+from serve_app.protocols import Index, IndexBrief
 from serve_app.video import colour_tags as colour
 from serve_app.video.chroma_site import chroma_site_code
 from serve_app.video.decode import FrameReader
-from serve_app.video.planes import Turn, layout_of
+from serve_app.video.geometry import geometry_of, hdr_metadata
+from serve_app.video.planes import layout_of
 from serve_app.video.source import audio_stream, codec_name, opened, unsupported, video_stream
 from serve_app.video.survey import Survey
 
@@ -32,22 +34,22 @@ def probe(path: Path, cancelled: Callable[[], bool] = lambda: False, decode: boo
     with opened(path) as container:
         stream = video_stream(container)
         survey = Survey(path, container, stream, audio_stream(container), cancelled)
-        codec, rotation = codec_name(stream), _clockwise(survey.frame.rotation)
-        layout = _sited(layout_of(survey.frame, codec, rotation), path, stream.index, rotation)
+        codec, geometry = codec_name(stream), geometry_of(survey.frame, container, stream)
+        layout = _sited(layout_of(survey.frame, codec, geometry), path, stream.index, geometry)
         time_base = _time_base(stream)
         sequential = survey.sequential
         pts = survey.pts
         shifts: tuple[float, ...] = ()
         if sequential or decode:
-            pts, shifts = _decoded(path, IndexBrief(layout, rotation, time_base, sequential), cancelled)
+            pts, shifts = _decoded(path, IndexBrief(layout, geometry, time_base, sequential), cancelled)
         rate = _rate(stream, pts, time_base)
         first, step = int(pts[0]), _typical_step(pts, rate, time_base)
         audio = survey.audio.describe(shifts) if survey.audio else None
         aspect = stream.sample_aspect_ratio or Fraction(1)
         return Index(
             layout=layout,
-            rotation=rotation,
-            sample_aspect=1 / aspect if rotation in (90, 270) else aspect,
+            geometry=geometry,
+            sample_aspect=1 / aspect if geometry.sideways else aspect,
             time_base=time_base,
             pts=pts,
             keyframes=np.empty(0, np.int64) if sequential else survey.keyframes,
@@ -59,12 +61,14 @@ def probe(path: Path, cancelled: Callable[[], bool] = lambda: False, decode: boo
             audio=audio,
             codec=codec,
             damage=tuple(survey.damage),
+            interlaced=survey.frame.interlaced_frame,
+            hdr=hdr_metadata(survey.frame),
         )
 
 
-def _sited(layout: PixelLayout, path: Path, stream: int, rotation: Turn) -> PixelLayout:
-    """The layout with the chroma site that the file names, if it does and the picture is not turned."""
-    if layout.subsampling == "444" or rotation:
+def _sited(layout: PixelLayout, path: Path, stream: int, geometry: Geometry) -> PixelLayout:
+    """The layout with the chroma site that the file names, if it names one and the picture is upright."""
+    if layout.subsampling == "444" or geometry.mirrored or geometry.rotation:
         return layout
     site = colour.site_of_code(chroma_site_code(path, stream))
     return layout if site is None else replace(layout, chroma_site=site)
@@ -82,12 +86,6 @@ def _decoded(path: Path, brief: IndexBrief, cancelled: Callable[[], bool]) -> tu
             raise unsupported("No frame of the video could be decoded.")
         shifts = tuple(float(shift * brief.time_base) for shift in reader.shifts)
         return np.array(times, np.int64), shifts
-
-
-def _clockwise(counter_clockwise: int) -> Turn:
-    """How far frames must be turned clockwise, from FFmpeg's angle, to the nearest quarter."""
-    quarters: tuple[Turn, ...] = (0, 90, 180, 270)
-    return quarters[round(-counter_clockwise / 90) % 4]
 
 
 def _time_base(stream: VideoStream) -> Fraction:

@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from serve_app.errors import JobCancelled
-from serve_app.protocols import Ticks
+from serve_app.picture import Ticks
 from serve_app.video.audio_survey import AudioSurvey
 from serve_app.video.source import decoder_of, tagged_end, unsupported
 from serve_app.video.structure import structure_of

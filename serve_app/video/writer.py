@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from errno import ENOSPC
 from functools import cache
 from pathlib import Path
@@ -17,7 +16,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from serve_app.errors import EncodingFailed, JobCancelled, StorageFull
-from serve_app.protocols import EncodeSettings, PixelLayout, Plane
+from serve_app.picture import PixelLayout, Plane
+from serve_app.protocols import EncodeSettings
 from serve_app.video import colour_tags as colour
 from serve_app.video.formats import Options, OutputFormat
 from serve_app.video.planes import fill
@@ -87,11 +87,6 @@ class PieceWriter:
         frame.colorspace, frame.color_range = context.colorspace, context.color_range
         frame.color_primaries, frame.color_trc = context.color_primaries, context.color_trc
         return frame
-
-
-def even(layout: PixelLayout) -> PixelLayout:
-    """The layout with both sides rounded up to even numbers, as H.264 4:2:0 needs them."""
-    return replace(layout, width=layout.width + layout.width % 2, height=layout.height + layout.height % 2)
 
 
 @contextmanager

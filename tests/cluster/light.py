@@ -11,7 +11,8 @@ import numpy as np
 
 from serve_app.errors import JobCancelled
 from serve_app.fal import Variant
-from serve_app.protocols import CutOptions, Cutout, Frames, Provenance
+from serve_app.picture import Frames
+from serve_app.protocols import CutOptions, Cutout, Provenance
 from serve_app.settings import SegmenterSettings
 
 FRAME_S = "LIGHT_ENGINE_FRAME_S"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.protocols import Index, PixelLayout
+from serve_app.picture import Geometry, PixelLayout
+from serve_app.protocols import Index
 from serve_app.runner.plan import plan_chunks
 from serve_app.settings import ChunkSettings
 
@@ -24,7 +25,7 @@ def index_of(frames: int, every: int = 12, sequential: bool = False) -> Index:
     pts = np.arange(frames, dtype=np.int64) * 512 + 100
     return Index(
         layout=PixelLayout(100, 100),
-        rotation=0,
+        geometry=Geometry(),
         sample_aspect=Fraction(1),
         time_base=Fraction(1, 12800),
         pts=pts,

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
-from serve_app.protocols import PixelLayout
+from serve_app.picture import PixelLayout
 from serve_app.segmentation.colour import from_rgb, keep_source, opaque_blocks, to_rgb
 
 SITES: list[tuple[bool, Literal["left", "center", "topleft"]]] = [

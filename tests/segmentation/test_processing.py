@@ -11,7 +11,8 @@ import pytest
 
 from serve_app.errors import CheckpointError, JobCancelled
 from serve_app.fal import OutputType, Variant
-from serve_app.protocols import CutOptions, Frames, PixelLayout, Plane
+from serve_app.picture import Frames, PixelLayout, Plane
+from serve_app.protocols import CutOptions
 from serve_app.segmentation.processing import CutoutEngine, make_engine
 from serve_app.settings import SegmenterSettings
 from serve_app.video.formats import cutout_layout

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from serve_app.artifacts.store import Artifacts
-from serve_app.protocols import CallLimits, Frames, Index, IndexBrief
+from serve_app.picture import Frames
+from serve_app.protocols import CallLimits, Index, IndexBrief
 from serve_app.runner.plan import plan_chunks
 from serve_app.settings import ChunkSettings, Settings
 from serve_app.stages.decoder import Decoder

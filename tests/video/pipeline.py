@@ -10,20 +10,19 @@ import av
 import numpy as np
 
 from serve_app.fal import OutputType, Quality, WriteMode
+from serve_app.picture import Frames, Plane
 from serve_app.protocols import (
     AudioInfo,
     Chunk,
     Cutout,
     EncodeSettings,
     Expected,
-    Frames,
     Index,
     IndexBrief,
     JoinPiece,
     JoinRequest,
     MediaFile,
     PieceRef,
-    Plane,
     Provenance,
     StageSeconds,
 )
@@ -65,6 +64,7 @@ def settings_of(index: Index, output_type: OutputType, quality: Quality = Qualit
         index.origin,
         index.average_rate,
         index.sample_aspect,
+        hdr=index.hdr if cutout_layout(index.layout, output_type).hdr else None,
     )
 
 

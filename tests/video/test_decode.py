@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from serve_app.errors import JobCancelled, UnsupportedVideo
-from serve_app.protocols import Chunk, Frames, IndexBrief
+from serve_app.picture import Frames
+from serve_app.protocols import Chunk, IndexBrief
 from serve_app.runner.plan import plan_chunks
 from serve_app.video.decode import ChunkDecoder, linear
 from serve_app.video.probe import probe
@@ -178,7 +179,7 @@ def test_rotation(clip: Clips, name: str, quarters: int, sampling: str) -> None:
     path = clip(name)
     index = probe(path)
     layout = index.layout
-    assert index.rotation == -90 * quarters % 360
+    assert index.geometry.rotation == -90 * quarters % 360
     assert (layout.width, layout.height, layout.subsampling) == ((96, 64) if quarters == 2 else (64, 96)) + (
         sampling,
     )

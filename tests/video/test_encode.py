@@ -16,7 +16,8 @@ from av.video.codeccontext import VideoCodecContext
 
 from serve_app.errors import EncodingFailed, JobCancelled, StorageFull
 from serve_app.fal import OutputType, Quality, WriteMode
-from serve_app.protocols import Cutout, EncodeSettings, Frames, PixelLayout, Plane
+from serve_app.picture import Frames, PixelLayout, Plane
+from serve_app.protocols import Cutout, EncodeSettings
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
 from serve_app.video.writer import whole_or_gone, writing_failed
@@ -84,7 +85,7 @@ def test_same_bytes(tmp_path: Path, output_type: OutputType, mask: bool, threads
 def test_tags(
     tmp_path: Path, output_type: OutputType, matrix: Literal["bt601", "bt709", "bt2020"], full: bool
 ) -> None:
-    primaries, transfer = {"bt601": (6, 6), "bt709": (1, 1), "bt2020": (9, 16)}[matrix]
+    primaries, transfer = {"bt601": (6, 6), "bt709": (1, 1), "bt2020": (9, 14)}[matrix]
     source = PixelLayout(
         64, 48, matrix=matrix, full_range=full, primaries=primaries, transfer=transfer, chroma_site="center"
     )
@@ -97,7 +98,7 @@ def test_tags(
         code = {"bt601": (5, 6), "bt709": (1,), "bt2020": (9,)}[matrix]
         assert context.colorspace in code and context.color_range == (2 if layout.full_range else 1)
         assert (context.color_primaries, context.color_trc) == (primaries, transfer)
-        # PyAV offers no way to tell a WebM file its aspect.
+        # PyAV offers no way to tell a WebM file its aspect: its samples are made square before.
         assert stream.sample_aspect_ratio == (1 if output_type is OutputType.WEBM else Fraction(4, 3))
 
 
@@ -182,18 +183,22 @@ def test_layouts_of_cutouts() -> None:
     source = PixelLayout(
         95, 63, "422", 10, "bt2020", chroma_site="center", alpha=True, primaries=9, transfer=16
     )
-    wanted = PixelLayout(95, 63, matrix="bt2020", chroma_site="center", primaries=9, transfer=16)
+    wanted = PixelLayout(95, 63, matrix="bt709", chroma_site="center", primaries=1, transfer=1)
     rgb = PixelLayout(10, 10, "444", matrix="rgb", full_range=True)
     for output_type in BOTH:
         assert cutout_layout(source, output_type) == wanted
         assert cutout_layout(rgb, output_type) == PixelLayout(10, 10, matrix="bt709")
         assert has_alpha(output_type) is (output_type is OutputType.WEBM)
     full = replace(source, full_range=True)
-    deep = replace(wanted, subsampling="444", depth=10, chroma_site="left")
+    deep = PixelLayout(95, 63, "444", 10, "bt2020", primaries=9, transfer=16)
     assert cutout_layout(source, OutputType.MOV) == cutout_layout(full, OutputType.MOV) == deep
     assert cutout_layout(rgb, OutputType.MOV) == PixelLayout(10, 10, "444", 10, "bt709")
-    assert cutout_layout(full, OutputType.WEBM) == replace(wanted, full_range=True)
-    colours = PixelLayout(95, 63, "444", 8, "rgb", full_range=True, primaries=9, transfer=16)
+    assert cutout_layout(full, OutputType.WEBM) == wanted
+    flat = replace(full, transfer=14)  # wide, but not bright
+    assert cutout_layout(flat, OutputType.WEBM) == replace(
+        wanted, full_range=True, matrix="bt2020", primaries=9, transfer=14
+    )
+    colours = PixelLayout(95, 63, "444", 8, "rgb", full_range=True, primaries=1, transfer=1)
     assert cutout_layout(source, OutputType.GIF) == colours
     assert cutout_layout(rgb, OutputType.GIF) == rgb
     assert has_alpha(OutputType.MOV) and has_alpha(OutputType.GIF)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from serve_app.errors import EncodingFailed, JobCancelled
 from serve_app.fal import OutputType, Quality, WriteMode
-from serve_app.protocols import Cutout, EncodeSettings, Frames, MediaFile, PixelLayout
+from serve_app.picture import Frames, PixelLayout
+from serve_app.protocols import Cutout, EncodeSettings, MediaFile
 from serve_app.video.encode import encode_piece
 from serve_app.video.gif.writer import paced
 from serve_app.video.join import join_pieces

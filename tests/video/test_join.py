@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from serve_app.errors import EncodingFailed, JobCancelled
 from serve_app.fal import OutputType
-from serve_app.protocols import IndexBrief, JoinPiece, MediaFile, PixelLayout
+from serve_app.picture import PixelLayout
+from serve_app.protocols import IndexBrief, JoinPiece, MediaFile
 from serve_app.runner.plan import plan_chunks
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.formats import cutout_layout

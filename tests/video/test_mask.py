@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serve_app.fal import OutputType, Quality
-from serve_app.protocols import PixelLayout
+from serve_app.picture import PixelLayout
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout
 from serve_app.video.planes import view

@@ -93,7 +93,7 @@ def test_rotation_turns_size_and_aspect(clip: Clips) -> None:
     index = probe(clip("aspect.mp4"))
     assert (index.layout.width, index.layout.height) == (64, 96)
     assert index.sample_aspect == Fraction(3, 4)
-    assert index.rotation == 270
+    assert index.geometry.rotation == 270
 
 
 def test_origin_is_the_earlier_of_both_tracks(clip: Clips) -> None:

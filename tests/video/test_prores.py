@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from serve_app.fal import OutputType, Quality, WriteMode
-from serve_app.protocols import IndexBrief, PixelLayout
+from serve_app.picture import PixelLayout
+from serve_app.protocols import IndexBrief
 from serve_app.video.decode import linear
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout

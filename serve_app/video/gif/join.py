@@ -41,9 +41,7 @@ def join_gif(
         for planes, ticks in frames:
             if writer is None:
                 height, width = planes[0].shape
-                writer = GifWriter(
-                    file, (width, height), ink.palette, ink.transparent, settings.sample_aspect
-                )
+                writer = GifWriter(file, (width, height), ink.palette, ink.transparent)
             writer.add(ink.image(planes), ticks)
         if writer is None:
             raise EncodingFailed("There is nothing to join: no piece holds a frame.")

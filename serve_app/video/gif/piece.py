@@ -17,7 +17,8 @@ import numpy as np
 from av.container import InputContainer
 
 from serve_app.errors import EncodingFailed
-from serve_app.protocols import Cutout, EncodeSettings, JoinPiece, Plane
+from serve_app.picture import Plane
+from serve_app.protocols import Cutout, EncodeSettings, JoinPiece
 from serve_app.video.formats import output_format
 from serve_app.video.gif.palette import Bytes, Histogram
 from serve_app.video.mask import mask_layout, mask_pictures

@@ -48,7 +48,6 @@ class GifWriter:
         size: tuple[int, int],
         palette: Colours,
         transparent: int | None,
-        aspect: Fraction,
     ) -> None:
         self._file, self._transparent = file, transparent
         self.images = 0
@@ -56,9 +55,8 @@ class GifWriter:
         bits = max(1, (len(palette) - 1 + (transparent is not None)).bit_length())
         table = np.zeros((1 << bits, 3), np.uint8)
         table[: len(palette)] = palette
-        shape = round(aspect * 64) - 15 if aspect != 1 else 0  # zero says nothing, which means square
         file.write(b"GIF89a" + _short(width) + _short(height))
-        file.write(bytes((0xF0 | (bits - 1), transparent or 0, shape if 0 < shape < 256 else 0)))
+        file.write(bytes((0xF0 | (bits - 1), transparent or 0, 0)))
         file.write(table.tobytes() + _LOOP_FOR_EVER)
 
     def add(self, image: Image, ticks: int) -> None:
