@@ -36,7 +36,7 @@ Work = Callable[[SqlJobStore, Claim], Awaitable[object]]
 
 @dataclass
 class RecordingNotifier:
-    """A runner's ear in this process."""
+    """Keeps what a runner would be notified of."""
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: list[str] = field(default_factory=list)
@@ -104,10 +104,3 @@ async def submitted(client: httpx.AsyncClient, **options: Any) -> str:
 async def only_job(store: SqlJobStore) -> Job:
     (job,) = await store.recent(10)
     return job
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something that shows only in the table."""
-    async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 (a table has no event)
-            await asyncio.sleep(0.005)

@@ -11,7 +11,8 @@ from serve_app.artifacts.store import Artifacts
 from serve_app.files.http_server import HttpServer
 from serve_app.jobs.model import Claim, JobState
 from serve_app.jobs.sql.store import SqlJobStore
-from tests.api.harness import INPUT, PATH, ApiHarness, only_job, until
+from tests.api.harness import INPUT, PATH, ApiHarness, only_job
+from tests.waiting import until
 
 
 async def test_a_job_cancelled_from_elsewhere(harness: ApiHarness) -> None:

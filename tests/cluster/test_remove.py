@@ -56,9 +56,9 @@ def test_what_fails_is_said_and_the_rest_is_done(service: Service, clip: Path, t
     sources = [str(tmp_path / "text.mp4"), str(tmp_path / "none.mp4"), str(clip)]
     done = cli("remove", *sources, "-o", str(tmp_path), "--server", service.url)
     assert done.returncode == 1
-    told = " ".join(done.stderr.split())
-    assert "text.mp4: video_url:" in told
-    assert "none.mp4: no such file" in told
+    said = " ".join(done.stderr.split())
+    assert "text.mp4: video_url:" in said
+    assert "none.mp4: no such file" in said
     assert (tmp_path / "holiday-cutout.webm").is_file()
 
 

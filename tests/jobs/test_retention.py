@@ -12,6 +12,7 @@ from serve_app.database.tables import deliveries, events, inputs, jobs, pieces
 from serve_app.jobs.model import Expired, NewJob, Retention
 from serve_app.jobs.sql.store import SqlJobStore
 from tests.jobs.steps import ERROR, claim_one, finished, look, started, stored, submit
+from tests.waiting import PATIENCE_S
 
 DAY = 86400.0
 URL = "http://host/hook"
@@ -125,7 +126,7 @@ async def test_every_end_puts_the_webhook_into_the_outbox(store: SqlJobStore, en
     (row,) = await stored(store, deliveries)
     job = await look(store, "one")
     assert (row["job_id"], row["url"], row["attempts"], row["done"]) == ("one", URL, 0, False)
-    assert job.finished_at is not None and row["next_at"] == pytest.approx(job.finished_at, abs=5)
+    assert job.finished_at is not None and row["next_at"] == pytest.approx(job.finished_at, abs=PATIENCE_S)
 
 
 async def test_an_end_and_its_webhook_are_one(store: SqlJobStore) -> None:
