@@ -21,13 +21,34 @@ ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "config").glob("*.yaml"))
 
 
-def test_the_builder_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from serve_app.app import build; from serve_app.settings import Settings; build(Settings());"
-        "print([m for m in ('torch', 'transformers', 'av', 'sqlalchemy') if m in sys.modules])"
-    )
+HEAVY = ("torch", "transformers", "av", "sqlalchemy")
+BUILDER = "from serve_app.app import build; from serve_app.settings import Settings; build(Settings())"
+
+
+@pytest.mark.parametrize(
+    ("process", "heavy"),
+    [
+        (BUILDER, []),
+        (
+            "import serve_app.api.ingress, serve_app.accounts.verifier, serve_app.jobs.sql.store",
+            ["sqlalchemy"],
+        ),
+        (
+            "import serve_app.runner.deployment, serve_app.jobs.sql.store, serve_app.webhooks.dispatcher",
+            ["sqlalchemy"],
+        ),
+        ("import serve_app.files.deployment, serve_app.files.app, serve_app.files.reverse_proxy", []),
+        ("import serve_app.stages.decoder, serve_app.video.probe, serve_app.video.decode", ["av"]),
+        ("import serve_app.stages.encoder, serve_app.video.encode, serve_app.video.join", ["av"]),
+        ("import serve_app.stages.segmenter, serve_app.segmentation.processing", ["torch", "transformers"]),
+    ],
+    ids=["builder", "ingress", "runner", "files", "decoder", "encoder", "segmenter"],
+)
+def test_a_process_imports_only_what_it_uses(process: str, heavy: list[str]) -> None:
+    """What each deployment imports, and what it imports in its constructor and its calls."""
+    code = f"import sys; {process}; print([module for module in {HEAVY} if module in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == str(heavy)
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
@@ -36,8 +57,8 @@ def test_profiles_are_strictly_valid(path: Path) -> None:
     ServeDeploySchema.model_validate(written)
     assert unknown_keys(ServeDeploySchema, written) == []
     settings = Profile.load(path).settings
-    for variant in Variant:
-        settings.segmenter_for(variant)
+    chosen = {settings.segmenter_for(variant).device for variant in Variant}
+    assert chosen == {"cpu" if path.name == "local.yaml" else "cuda"}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ Work = Callable[[SqlJobStore, Claim], Awaitable[object]]
 
 @dataclass
 class RecordingNotifier:
-    """Records the hints that the API sends to the runner."""
+    """Keeps what a runner would be notified of."""
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: list[str] = field(default_factory=list)
@@ -130,10 +130,3 @@ async def submitted(client: httpx.AsyncClient, **options: Any) -> str:
 async def only_job(store: SqlJobStore) -> Job:
     (job,) = await newest(store, 10)
     return job
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Waits for a condition that only the table shows."""
-    async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 (a table has no event)
-            await asyncio.sleep(0.005)

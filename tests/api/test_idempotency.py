@@ -10,8 +10,9 @@ import pytest
 from serve_app.errors import DownloadFailed, to_wire
 from serve_app.jobs.model import Claim, JobState
 from serve_app.jobs.sql.store import SqlJobStore
-from tests.api.harness import INPUT, PATH, SUBMIT, ApiHarness, only_job, until
+from tests.api.harness import INPUT, PATH, SUBMIT, ApiHarness, only_job
 from tests.jobs.steps import newest
+from tests.waiting import until
 
 KEY = {"Idempotency-Key": "once"}
 

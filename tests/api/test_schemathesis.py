@@ -37,7 +37,8 @@ from serve_app.files.http_server import HttpServer
 from serve_app.jobs.model import Claim, NewJob
 from serve_app.jobs.request import JobResult
 from serve_app.jobs.sql.store import SqlJobStore
-from tests.api.harness import MEDIA, ApiHarness, until
+from tests.api.harness import MEDIA, ApiHarness
+from tests.waiting import PATIENCE_S, until
 
 EXAMPLES = 2000
 SEED = int(os.environ["SCHEMATHESIS_SEED"])
@@ -115,7 +116,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Iter
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(PATIENCE_S)
     yield found[0]
     done.set()
     thread.join()
@@ -163,7 +164,7 @@ def exercise(
     def check(case: schemathesis.Case[Any], name: str | None) -> None:
         if name is not None:
             case.path_parameters["request_id"] = quote(name, safe="")
-        reply = case.call(session=session, timeout=20)
+        reply = case.call(session=session, timeout=PATIENCE_S)
         counts[reply.status_code] += 1
         assert reply.status_code < 500 or (reply.status_code, operation.method) == (504, "post")
         assert reply.headers["x-fal-request-id"] and reply.headers["server-timing"]

@@ -12,7 +12,8 @@ from serve_app.files.http_server import HttpServer
 from serve_app.jobs.model import Claim, JobState
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.settings import IngressSettings
-from tests.api.harness import INPUT, PATH, ApiHarness, only_job, until
+from tests.api.harness import INPUT, PATH, ApiHarness, only_job
+from tests.waiting import until
 
 
 async def test_a_job_cancelled_from_elsewhere(harness: ApiHarness) -> None:

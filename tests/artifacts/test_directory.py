@@ -84,6 +84,7 @@ def test_puts_survive_a_neighbour_who_deletes_the_directory(store: Artifacts, tm
             path.write_bytes(b"1")
             store.put_bytes("jobs/1/other", b"1")
             store.put_file("jobs/1/mine", path)
+            assert store.size("jobs/1/mine") == 1
             store.delete("jobs/1/mine")
     finally:
         stop.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,8 +11,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPSConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,19 @@ class Service:
 
     def cut_out(self, video_url: str, **fields: Any) -> httpx.Response:
         return self.client.post(ENDPOINT, json={"video_url": video_url, **fields})
+
+    @contextmanager
+    def unfinished_run(self, video_url: str, headers: Mapping[str, str] | None = None) -> Iterator[None]:
+        """A synchronous request that has been sent; where the block ends, its client hangs up."""
+        url = httpx.URL(self.url)
+        if url.scheme == "https":
+            context = ssl.create_default_context(cafile=self.ca)
+            connection: HTTPConnection = HTTPSConnection(url.host, url.port, context=context)
+        else:
+            connection = HTTPConnection(url.host, url.port)
+        with closing(connection):
+            connection.request("POST", ENDPOINT, json.dumps({"video_url": video_url}), dict(headers or {}))
+            yield
 
     def download(self, reply: httpx.Response, directory: Path) -> Path:
         """Downloads the video of a successful reply."""

@@ -12,8 +12,9 @@ import pytest
 
 from tests.artifacts.s3 import S3Server, moto_fixture  # noqa: F401
 from tests.cluster.media import read
-from tests.cluster.service import ENDPOINT, MediaServer, Service
+from tests.cluster.service import ENDPOINT, JOB_S, MediaServer, Service
 from tests.video.clips import X264, Clip, make
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -82,8 +83,7 @@ def test_an_upload_is_a_source_without_a_download(on_bucket: OnBucket, clips_dir
     result = client.post(ENDPOINT, json={"video_url": target["file_url"], "sync_mode": True})
     assert result.status_code == 200, result.text
     assert result.json()["video"]["url"].startswith("data:video/mp4;base64,")
-    while client.get(submitted["status_url"]).json()["status"] != "COMPLETED":
-        pass
-    status = client.get(submitted["status_url"], params={"logs": 1}).json()
-    assert any(line["message"].startswith("the source is a file of this service") for line in status["logs"])
+    wait_until(lambda: client.get(submitted["status_url"]).json()["status"] == "COMPLETED", JOB_S)
+    logs = client.get(submitted["status_url"], params={"logs": 1}).json()["logs"]
+    assert any(line["message"].startswith("the source is a file of this service") for line in logs)
     assert client.get(submitted["response_url"]).status_code == 200

@@ -5,17 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import pytest
 
+from serve_app.jobs.model import JobState
+from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.local.profile import free_port
 from tests.cluster.service import ENDPOINT, ROOT, MediaServer, Service, descendants, is_running
 from tests.video.clips import X264, Clip, make
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -30,26 +29,23 @@ def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_up_stops_with_a_running_job(tmp_path: Path, media_server: MediaServer, clips_dir: Path) -> None:
+async def test_up_stops_with_a_job_under_way(
+    tmp_path: Path, media_server: MediaServer, clips_dir: Path
+) -> None:
     """Ctrl-C: the job goes back to the queue for the next start, and every process ends."""
     make(clips_dir / "under-way.mp4", Clip("under-way.mp4", frames=200, width=160, height=96, options=X264))
     service = Service.start(tmp_path / "data")
     started = descendants(service.process.pid)
-
-    def ask() -> None:
-        with suppress(httpx.HTTPError):
-            httpx.post(
-                service.url + ENDPOINT, json={"video_url": media_server.url("under-way.mp4")}, trust_env=False
-            )
-
-    waiting = threading.Thread(target=ask)
-    waiting.start()
-    while not any((service.data_dir / "artifacts").glob("work/*/source")):
-        assert waiting.is_alive()
-        time.sleep(0.05)
+    body = {"video_url": media_server.url("under-way.mp4")}
+    job_id = service.client.post(f"/queue{ENDPOINT}", json=body).json()["request_id"]
+    wait_until(lambda: any((service.data_dir / "artifacts").glob("work/*/source")))
     assert service.stop(signal.SIGINT) == 0
-    waiting.join()
     assert [pid for pid in started if is_running(pid)] == []
+    store = SqlJobStore(f"sqlite:///{service.data_dir / 'jobs.sqlite'}")
+    await store.open()
+    job = await store.get(job_id)
+    await store.close()
+    assert job is not None and (job.state, job.owner) == (JobState.QUEUED, None)
 
 
 def test_a_taken_port_is_reported(tmp_path: Path, service: Service) -> None:

@@ -58,7 +58,7 @@ def ray_head() -> Iterator[str]:
 
 
 def await_reply(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + JOB_S
     while True:
         try:
             if httpx.get(url, timeout=5).status_code == 200:
@@ -84,7 +84,7 @@ def test_serve_deploy_and_curl(
     subprocess.run([BIN / "birefnet-serve", "migrate", "--config", config], check=True, cwd=ROOT)
     subprocess.run([BIN / "serve", "deploy", config, "-a", ray_head], check=True, env=environment, cwd=ROOT)
 
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + JOB_S
     while True:
         state = httpx.get(f"{ray_head}/api/serve/applications/").json()["applications"].get("birefnet", {})
         if state.get("status") == "RUNNING":

@@ -127,10 +127,15 @@ def test_sync_mode_returns_the_files_and_keeps_nothing(
 
 
 def test_every_operating_resolution(service: Service, url: str) -> None:
-    """The embedded checkpoint clamps them all; official ones run at exactly the size asked for."""
+    """The embedded checkpoint sees every frame at its own largest size, and the log tells so."""
     for size, model in (
         ("1024x1024", Variant.LIGHT),
         ("2048x2048", Variant.LIGHT),
         ("2304x2304", Variant.DYNAMIC),
     ):
-        assert service.cut_out(url, operating_resolution=size, model=model.value).status_code == 200
+        reply = service.cut_out(url, operating_resolution=size, model=model.value)
+        assert reply.status_code == 200, reply.text
+        job = reply.headers["x-fal-request-id"]
+        status = service.client.get(f"/queue/fal-ai/birefnet/requests/{job}/status", params={"logs": 1})
+        lines = [line["message"] for line in status.json()["logs"]]
+        assert any(f"at 256x256 (its largest size; {size} was asked for)" in line for line in lines)

@@ -56,9 +56,9 @@ def test_failures_are_reported_and_the_others_processed(service: Service, clip: 
     sources = [str(tmp_path / "text.mp4"), str(tmp_path / "none.mp4"), str(clip)]
     done = cli("remove", *sources, "-o", str(tmp_path), "--server", service.url)
     assert done.returncode == 1
-    stderr = " ".join(done.stderr.split())
-    assert "text.mp4: video_url:" in stderr
-    assert "none.mp4: no such file" in stderr
+    said = " ".join(done.stderr.split())
+    assert "text.mp4: video_url:" in said
+    assert "none.mp4: no such file" in said
     assert (tmp_path / "holiday-cutout.webm").is_file()
 
 

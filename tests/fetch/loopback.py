@@ -13,8 +13,11 @@ from serve_app.errors import DownloadFailed, to_wire
 from serve_app.fetch.address_guard import GuardedBackend
 from serve_app.fetch.fetch import fetch
 from serve_app.settings import FetchSettings
+from tests.waiting import PATIENCE_S
 
-LIMITS = FetchSettings(max_bytes=100_000, connect_s=2.0, read_s=2.0, total_s=5.0, allow_private=True)
+LIMITS = FetchSettings(
+    max_bytes=100_000, connect_s=PATIENCE_S, read_s=PATIENCE_S, total_s=PATIENCE_S, allow_private=True
+)
 BODY = bytes(range(256)) * 100
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]

@@ -18,6 +18,7 @@ from serve_app.files.app import make_files_app
 from serve_app.files.http_server import HttpServer
 from serve_app.files.signing import Signer
 from serve_app.settings import UploadSettings
+from tests.waiting import PATIENCE_S
 
 BODY = os.urandom(1_000_003)
 NAME = "outputs/0b0c/output.webm"
@@ -268,5 +269,6 @@ async def test_stopping_cuts_a_reader_that_never_ends(store: Artifacts) -> None:
     path = SIGNER.file_path("outputs/big.mp4")
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await reader.readexactly(100)  # and no more
-    await asyncio.wait_for(server.stop(), 5)
+    async with asyncio.timeout(PATIENCE_S):
+        await server.stop()
     writer.transport.abort()

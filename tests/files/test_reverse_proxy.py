@@ -26,6 +26,7 @@ from serve_app.files.reverse_proxy import ReverseProxy
 from serve_app.local.certs import CertFiles, make_certificates
 from serve_app.local.profile import free_port
 from serve_app.settings import TlsSettings
+from tests.waiting import PATIENCE_S, until
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
 WAITING = 150  # more than any pool keeps by default
@@ -131,7 +132,7 @@ async def open_door() -> AsyncIterator[Open]:
             verify=ssl.create_default_context(cafile=certs.ca) if certs else True,
             limits=httpx.Limits(max_connections=None),
             trust_env=False,
-            timeout=30,
+            timeout=PATIENCE_S,
         )
         closing.append(client.aclose)
         return client
@@ -139,12 +140,6 @@ async def open_door() -> AsyncIterator[Open]:
     yield start
     for close in reversed(closing):
         await close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (a counter has no event)
-            await asyncio.sleep(0.005)
 
 
 async def test_path_and_host_decide(open_door: Open, upstream: Upstream) -> None:
@@ -298,8 +293,7 @@ async def test_a_client_that_leaves_amid_events_is_missed(open_door: Open) -> No
     client = await open_door(app)
     async with client.stream("GET", "/events") as reply:
         assert await anext(reply.aiter_text()) == ": ping\n\n"
-    async with asyncio.timeout(10):
-        await left.wait()
+    await until(left.is_set)
 
 
 async def test_those_who_wait_hold_nobody_up(open_door: Open, upstream: Upstream) -> None:

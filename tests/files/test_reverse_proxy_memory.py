@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from serve_app.files.http_server import HttpServer
+from tests.waiting import PATIENCE_S
 
 MIB = 1 << 20
 SIZE = 300
@@ -51,7 +52,7 @@ class Blocks:
 
     async def until_stalled(self) -> None:
         """Return when nothing more is taken for a while: every buffer on the way is full."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             seen = -1
             while self.taken != seen or not seen:
                 seen = self.taken
@@ -103,7 +104,7 @@ async def test_large_bodies_take_no_memory() -> None:
     try:
         port = int(await asyncio.to_thread(process.stdout.readline))
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE_S
         ) as client:
             assert (await client.get("/")).text == "warm"
             before = peak()

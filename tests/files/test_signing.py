@@ -12,6 +12,7 @@ import pytest
 
 from serve_app.errors import SetupError
 from serve_app.files.signing import Purpose, Signer, TokenRejected
+from tests.waiting import PATIENCE_S
 
 SIGNER = Signer(b"a secret of this test")
 NAME = "outputs/0b0c/1/output.webm"
@@ -121,7 +122,7 @@ def test_secrets_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def _sign(directory: Path, start: multiprocessing.synchronize.Barrier) -> str:
-    start.wait(30)
+    start.wait(PATIENCE_S)
     return Signer.load(None, directory).sign_path(NAME)
 
 

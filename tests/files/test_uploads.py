@@ -23,9 +23,9 @@ from tests.files.uploads_harness import (
     SIGNER,
     Serve,
     bearer,
-    until,
     whole,
 )
+from tests.waiting import PATIENCE_S, until
 
 NAME = re.compile(r"uploads/(\d{10})-([0-9a-f]{32})/([A-Za-z0-9._-]+)")
 
@@ -134,22 +134,32 @@ async def test_an_upload_that_breaks_off_leaves_nothing(serve: Serve, store: Art
     await writer.drain()
     await until(lambda: any(name.endswith("/body") for name in whole(store)))
     writer.transport.abort()
-    await asyncio.wait_for(ended.wait(), 10)
+    async with asyncio.timeout(PATIENCE_S):
+        await ended.wait()
     assert whole(store) == []
 
 
 async def test_an_upload_that_stalls(serve: Serve, store: Artifacts) -> None:
-    client = await serve(make_files_app(store, SIGNER, UploadSettings(idle_s=0.05)))
-    never = asyncio.Event()
+    app, ended, never = (
+        make_files_app(store, SIGNER, UploadSettings(idle_s=0.05)),
+        asyncio.Event(),
+        asyncio.Event(),
+    )
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        ended.set()
+
+    client = await serve(watched)
 
     async def stalled() -> AsyncIterator[bytes]:
         yield b"abc"
         await never.wait()
 
     request = asyncio.create_task(client.post("/files/upload", content=stalled(), headers=bearer()))
-    await until(lambda: whole(store) != [])
-    await until(lambda: whole(store) == [])
-    never.set()
+    async with asyncio.timeout(PATIENCE_S):
+        await ended.wait()
+    never.set()  # the client reads no reply before it has sent its request
     reply = await request
     assert reply.status_code == 408 and reply.json()["error_type"] == "upload_stalled"
     assert whole(store) == []

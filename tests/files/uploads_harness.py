@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from serve_app.files.app import make_files_app
 from serve_app.files.http_server import HttpServer
 from serve_app.files.signing import Purpose, Signer
 from serve_app.settings import UploadSettings
+from tests.waiting import PATIENCE_S
 
 Serve = Callable[[ASGIApp], Awaitable[httpx.AsyncClient]]
 
@@ -52,7 +52,9 @@ async def serve_fixture() -> AsyncIterator[Serve]:
     async def start(app: ASGIApp) -> httpx.AsyncClient:
         server = HttpServer(app, "127.0.0.1", 0, drain_s=1)
         await server.start()
-        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False, timeout=30)
+        client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{server.port}", trust_env=False, timeout=PATIENCE_S
+        )
         opened.append((server, client))
         return client
 
@@ -65,13 +67,6 @@ async def serve_fixture() -> AsyncIterator[Serve]:
 @pytest_asyncio.fixture(name="client")
 async def client_fixture(serve: Serve, store: Artifacts) -> httpx.AsyncClient:
     return await serve(make_files_app(store, SIGNER, LIMITS))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that shows only on the disk."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (a disk has no event)
-            await asyncio.sleep(0.005)
 
 
 class Parts:

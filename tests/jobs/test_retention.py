@@ -13,6 +13,7 @@ from serve_app.jobs.model import Expired, NewJob
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.settings import ExpirySettings
 from tests.jobs.steps import ERROR, claim_one, finished, look, started, stored, submit
+from tests.waiting import PATIENCE_S
 
 DAY = 86400.0
 URL = "http://host/hook"
@@ -126,7 +127,7 @@ async def test_every_end_puts_the_webhook_into_the_outbox(store: SqlJobStore, en
     (row,) = await stored(store, deliveries)
     job = await look(store, "one")
     assert (row["job_id"], row["url"], row["attempts"], row["done"]) == ("one", URL, 0, False)
-    assert job.finished_at is not None and row["next_at"] == pytest.approx(job.finished_at, abs=5)
+    assert job.finished_at is not None and row["next_at"] == pytest.approx(job.finished_at, abs=PATIENCE_S)
 
 
 async def test_an_end_and_its_webhook_are_one(store: SqlJobStore) -> None:

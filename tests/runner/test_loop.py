@@ -23,6 +23,7 @@ from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.local.profile import free_port
 from serve_app.runner.loop import RunnerLoop
 from serve_app.settings import RunnerSettings, Settings
+from tests.waiting import PATIENCE_S, until
 
 SIGNER = Signer(b"the secret of the tests")
 
@@ -62,7 +63,7 @@ class RunnerHarness:
         return [event.message for event in await self.store.events("job")]
 
     async def until(self, wanted: Callable[[Job], bool]) -> Job:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 job = await self.store.get("job")
                 assert job is not None
@@ -72,7 +73,7 @@ class RunnerHarness:
 
 
 @pytest.fixture
-async def it(tmp_path: Path) -> AsyncIterator[RunnerHarness]:
+async def harness(tmp_path: Path) -> AsyncIterator[RunnerHarness]:
     made = RunnerHarness(tmp_path)
     migrate(made.settings.database_url)
     await made.store.open()
@@ -85,67 +86,67 @@ def files(harness: RunnerHarness) -> list[str]:
     return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
 
 
-async def test_a_failed_job_leaves_its_error_and_nothing_else(it: RunnerHarness) -> None:
-    runner = it.runner()
-    await it.submit(f"http://127.0.0.1:{free_port()}/clip.mp4")
-    job = await it.until(lambda job: job.state.terminal)
+async def test_a_failed_job_leaves_its_error_and_nothing_else(harness: RunnerHarness) -> None:
+    runner = harness.runner()
+    await harness.submit(f"http://127.0.0.1:{free_port()}/clip.mp4")
+    job = await harness.until(lambda job: job.state.terminal)
     await runner.stop()
     assert job.state == JobState.FAILED
     assert job.error is not None
     assert (job.error.status, job.error.body["detail"][0]["type"]) == (422, "file_download_error")
-    assert files(it) == []
+    assert files(harness) == []
 
 
-async def test_cancel_ends_a_running_job(it: RunnerHarness, silent_url: str) -> None:
-    runner = it.runner()
-    await it.submit(silent_url)
-    await it.until(lambda job: job.progress.stage == "fetching")
-    await it.store.request_cancel("job")
-    job = await it.until(lambda job: True)
+async def test_cancel_ends_a_running_job(harness: RunnerHarness, silent_url: str) -> None:
+    runner = harness.runner()
+    await harness.submit(silent_url)
+    await harness.until(lambda job: job.progress.stage == "fetching")
+    await harness.store.request_cancel("job")
+    job = await harness.until(lambda job: True)
     assert job.state == JobState.CANCELLED  # at once, whatever the runner does
     runner.cancel("job")
-    await it.until(lambda job: job.owner is None)  # cleaned up
-    assert files(it) == []
+    await harness.until(lambda job: job.owner is None)  # cleaned up
+    assert files(harness) == []
     await runner.stop()
-    assert (await it.until(lambda job: True)).state == JobState.CANCELLED
+    assert (await harness.until(lambda job: True)).state == JobState.CANCELLED
 
 
-async def test_a_lost_hint_only_delays_the_clean_up(it: RunnerHarness, silent_url: str) -> None:
-    runner = it.runner()
-    await it.submit(silent_url)
-    await it.until(lambda job: job.state == JobState.RUNNING)
-    await it.store.request_cancel("job")
-    await it.until(lambda job: job.owner is None)
-    assert files(it) == []
+async def test_a_lost_hint_only_delays_the_clean_up(harness: RunnerHarness, silent_url: str) -> None:
+    runner = harness.runner()
+    await harness.submit(silent_url)
+    await harness.until(lambda job: job.state == JobState.RUNNING)
+    await harness.store.request_cancel("job")
+    await harness.until(lambda job: job.owner is None)
+    assert files(harness) == []
     await runner.stop()
 
 
-async def test_the_log_tells_what_happened(it: RunnerHarness) -> None:
-    runner = it.runner()
-    await it.submit("data:video/mp4;base64,AAAA")
-    await it.until(lambda job: job.state.terminal)
+async def test_the_log_tells_what_happened(harness: RunnerHarness) -> None:
+    runner = harness.runner()
+    await harness.submit("data:video/mp4;base64,AAAA")
+    await harness.until(lambda job: job.state.terminal)
     await runner.stop()
-    log = await it.log()
+    log = await harness.log()
     assert log[0] == "queued"
     assert any(line.startswith("downloaded 3 bytes in ") for line in log)
-    assert [event.level for event in await it.store.events("job")][-1] == "ERROR"
+    assert [event.level for event in await harness.store.events("job")][-1] == "ERROR"
 
 
-async def test_an_upload_is_linked_and_not_fetched(it: RunnerHarness) -> None:
+async def test_an_upload_is_linked_and_not_fetched(harness: RunnerHarness) -> None:
     """Its host does not exist; what fails is the next step, which has no decoder here."""
-    runner = it.runner()
-    put(it, "uploads/0000000000-ab/clip.mp4")
-    await it.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000000-ab/clip.mp4"))
-    await it.until(lambda job: job.state.terminal)
-    assert "the source is a file of this service, 6 bytes" in await it.log()
-    assert files(it) == ["uploads/0000000000-ab/clip.mp4"]
+    runner = harness.runner()
+    put(harness, "uploads/0000000000-ab/clip.mp4")
+    await harness.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000000-ab/clip.mp4"))
+    await harness.until(lambda job: job.state.terminal)
+    assert "the source is a file of this service, 6 bytes" in await harness.log()
+    assert files(harness) == ["uploads/0000000000-ab/clip.mp4"]
     await runner.stop()
 
 
-async def test_an_upload_that_has_expired_is_said_so(it: RunnerHarness) -> None:
-    runner = it.runner()
-    await it.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000001-ab/clip.mp4"))
-    job = await it.until(lambda job: job.state.terminal)
+async def test_an_upload_that_has_expired_is_said_so(harness: RunnerHarness) -> None:
+    runner = harness.runner()
+    await harness.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000001-ab/clip.mp4"))
+    job = await harness.until(lambda job: job.state.terminal)
     await runner.stop()
     assert job.error is not None
     (item,) = job.error.body["detail"]
@@ -155,20 +156,22 @@ async def test_an_upload_that_has_expired_is_said_so(it: RunnerHarness) -> None:
     )
 
 
-async def test_a_job_whose_runner_died_is_taken_over(it: RunnerHarness, silent_url: str) -> None:
-    await it.submit(silent_url)
-    assert await it.store.claim("dead", 0.01, 1)
-    runner = it.runner()
-    await it.until(lambda job: job.token == 2 and job.progress.stage == "fetching")
-    assert "taken over from a runner that was lost (attempt 2)" in await it.log()
+async def test_a_job_whose_runner_died_is_taken_over(harness: RunnerHarness, silent_url: str) -> None:
+    await harness.submit(silent_url)
+    assert await harness.store.claim("dead", 0.01, 1)
+    runner = harness.runner()
+    await harness.until(lambda job: job.token == 2 and job.progress.stage == "fetching")
+    assert "taken over from a runner that was lost (attempt 2)" in await harness.log()
     await runner.stop()
 
 
-async def test_a_request_that_wants_no_retry_ends_with_its_runner(it: RunnerHarness, silent_url: str) -> None:
-    await it.submit(silent_url, retry=False)
-    assert await it.store.claim("dead", 0.01, 1)
-    runner = it.runner()
-    job = await it.until(lambda job: job.state.terminal)
+async def test_a_request_that_wants_no_retry_ends_with_its_runner(
+    harness: RunnerHarness, silent_url: str
+) -> None:
+    await harness.submit(silent_url, retry=False)
+    assert await harness.store.claim("dead", 0.01, 1)
+    runner = harness.runner()
+    job = await harness.until(lambda job: job.state.terminal)
     await runner.stop()
     assert job.error is not None
     assert (job.error.status, job.error.body["error_type"]) == (503, "runner_disconnected")
@@ -178,11 +181,11 @@ def has_token(token: int, job: Job) -> bool:
     return job.token == token
 
 
-async def test_a_job_that_was_given_back_has_lost_no_attempt(it: RunnerHarness, silent_url: str) -> None:
-    await it.submit(silent_url, retry=False)
+async def test_a_job_that_was_given_back_has_lost_no_attempt(harness: RunnerHarness, silent_url: str) -> None:
+    await harness.submit(silent_url, retry=False)
     for token in (1, 2, 3):
-        runner = it.runner()
-        job = await it.until(partial(has_token, token))
+        runner = harness.runner()
+        job = await harness.until(partial(has_token, token))
         assert job.state == JobState.RUNNING
         await runner.stop()
 
@@ -209,48 +212,53 @@ async def test_a_start_deadline_passes_while_all_places_are_taken(tmp_path: Path
     await harness.store.open()
     await harness.store.insert(NewJob("first", JobRequest(silent_url).as_json()))
     runner = harness.runner()
-    await harness.submit(silent_url, start_timeout_s=0.5)
+
+    async def is_running() -> bool:
+        first = await harness.store.get("first")
+        return first is not None and first.state is JobState.RUNNING
+
+    await until(is_running)
+    await harness.submit(silent_url, start_timeout_s=0.2)
     job = await harness.until(lambda job: job.state.terminal)
-    first = await harness.store.get("first")
+    assert await is_running()
     await runner.stop()
     await harness.store.close()
-    assert first is not None and first.state == JobState.RUNNING
     assert job.error is not None and job.error.status == 504
     assert job.error.headers["X-Fal-Request-Timeout-Type"] == "user"
 
 
-async def test_stopping_gives_the_job_back_at_once(it: RunnerHarness, silent_url: str) -> None:
-    runner = it.runner()
-    await it.submit(silent_url)
-    await it.until(lambda job: job.state == JobState.RUNNING)
+async def test_stopping_gives_the_job_back_at_once(harness: RunnerHarness, silent_url: str) -> None:
+    runner = harness.runner()
+    await harness.submit(silent_url)
+    await harness.until(lambda job: job.state == JobState.RUNNING)
     await runner.stop()
-    job = await it.until(lambda job: True)
+    job = await harness.until(lambda job: True)
     assert (job.state, job.owner) == (JobState.QUEUED, None)
-    again = it.runner()
-    assert (await it.until(lambda job: job.state == JobState.RUNNING)).token == 2
+    again = harness.runner()
+    assert (await harness.until(lambda job: job.state == JobState.RUNNING)).token == 2
     await again.stop()
 
 
 async def test_who_lost_the_lease_touches_nothing_of_the_new_holder(
-    it: RunnerHarness, silent_url: str
+    harness: RunnerHarness, silent_url: str
 ) -> None:
-    runner = it.runner()
-    await it.submit(silent_url)
-    await it.until(lambda job: job.state == JobState.RUNNING)
+    runner = harness.runner()
+    await harness.submit(silent_url)
+    await harness.until(lambda job: job.state == JobState.RUNNING)
     await runner_stops_claiming(runner)
     claims: list[Claim] = []
     while not claims:  # a heartbeat may come between
-        async with it.store._database.writing() as connection:
+        async with harness.store._database.writing() as connection:
             await connection.execute(update(jobs).values(expires_at=0.0))
-        claims = await it.store.claim("another", 60.0, 1)
+        claims = await harness.store.claim("another", 60.0, 1)
     assert claims[0].lease.token == 2
     theirs = ["outputs/job/2/output.mp4", "work/job/pieces/000000", "work/job/source"]
     for name in theirs:
-        put(it, name)
-    put(it, "outputs/job/1/output.mp4")  # of the first holder, from before
-    await asyncio.wait(runner._leased, timeout=20)
-    assert files(it) == theirs
-    job = await it.until(lambda job: True)
+        put(harness, name)
+    put(harness, "outputs/job/1/output.mp4")  # of the first holder, from before
+    await until(lambda: not runner._leased)
+    assert files(harness) == theirs
+    job = await harness.until(lambda job: True)
     assert (job.state, job.owner) == (JobState.RUNNING, "another")
     await runner.stop()
 
@@ -267,11 +275,11 @@ def put(harness: RunnerHarness, name: str) -> None:
     path.write_bytes(b"theirs")
 
 
-async def test_what_an_earlier_holder_put_out_is_removed(it: RunnerHarness, silent_url: str) -> None:
-    await it.submit(silent_url)
-    assert await it.store.claim("dead", 0.01, 1)
-    put(it, "outputs/job/1/output.mp4")
-    runner = it.runner()
-    await it.until(lambda job: job.token == 2 and job.progress.stage == "fetching")
-    assert not (it.artifacts.root / "outputs").exists()
+async def test_what_an_earlier_holder_put_out_is_removed(harness: RunnerHarness, silent_url: str) -> None:
+    await harness.submit(silent_url)
+    assert await harness.store.claim("dead", 0.01, 1)
+    put(harness, "outputs/job/1/output.mp4")
+    runner = harness.runner()
+    await harness.until(lambda job: job.token == 2 and job.progress.stage == "fetching")
+    assert not (harness.artifacts.root / "outputs").exists()
     await runner.stop()

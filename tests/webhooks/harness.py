@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +20,10 @@ from serve_app.webhooks.dispatcher import Dispatcher
 from serve_app.webhooks.outbox import Outbox
 from serve_app.webhooks.payload import PayloadBuilder
 from serve_app.webhooks.signing_keys import KeyFile
+from tests.waiting import until
 
 FILES = "https://service.example:8001"
 PROMPT = {"first_delay_s": 0.0, "poll_s": 0.01}  # tries again at once
-LIMIT_S = 10.0
 
 
 def media(job_id: str, kind: str = "output") -> MediaFile:
@@ -88,10 +87,12 @@ class WebhookHarness:
 
     async def settled(self, job_id: str) -> Row[Any]:
         """The delivery when nothing more will be done about it."""
-        async with asyncio.timeout(LIMIT_S):
-            while not (row := await self.row(job_id)).done:  # noqa: ASYNC110 (a table has no event)
-                await asyncio.sleep(0.01)
-        return row
+
+        async def is_done() -> bool:
+            return bool((await self.row(job_id)).done)
+
+        await until(is_done)
+        return await self.row(job_id)
 
     async def told(self, job_id: str) -> list[Event]:
         """What the job's log says of its webhook."""

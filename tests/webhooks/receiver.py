@@ -14,7 +14,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-LIMIT_S = 10.0
+from tests.waiting import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Receiver:
 
     async def got(self, count: int) -> list[Received]:
         """What came, as soon as there are `count` of it."""
-        async with asyncio.timeout(LIMIT_S), self._news:
+        async with asyncio.timeout(PATIENCE_S), self._news:
             await self._news.wait_for(lambda: len(self.received) >= count)
         return self.received
 
