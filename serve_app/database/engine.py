@@ -64,7 +64,7 @@ class Database:
         """A transaction. Its first statement has to write, so that it never has to upgrade a read lock."""
         return self.writer.begin()
 
-    async def see_through(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_to_completion(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, which goes on to its end when the caller is cancelled."""
         task = asyncio.create_task(work)
         self._working.add(task)
@@ -79,7 +79,7 @@ class Database:
         await self.writer.dispose()
 
 
-def unbroken(
+def uninterrupted(
     write: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """For methods that write: what was begun is seen through, whatever becomes of the caller.
@@ -89,11 +89,11 @@ def unbroken(
     """
 
     @wraps(write)
-    async def seen_through(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapper(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         database: Database = self._database
-        return await database.see_through(write(self, *args, **kwargs))
+        return await database.run_to_completion(write(self, *args, **kwargs))
 
-    return seen_through
+    return wrapper
 
 
 class _Reader:

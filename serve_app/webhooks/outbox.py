@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, and_, case, not_, or_, select, update
 
-from serve_app.database.engine import Database, unbroken
+from serve_app.database.engine import Database, uninterrupted
 from serve_app.database.tables import deliveries, jobs, now
 from serve_app.jobs.model import Job, LogLevel
 from serve_app.jobs.sql.rows import job_columns, to_job
@@ -66,7 +66,7 @@ class Outbox:
         rows = await self._database.read(statement.order_by(deliveries.c.next_at).limit(PEEKED))
         return [Waiting(row.job_id, row.url) for row in rows]
 
-    @unbroken
+    @uninterrupted
     async def claim(self, owner: str, job_ids: Sequence[str]) -> list[Delivery]:
         """Those of `job_ids` that no other dispatcher has taken in the meantime."""
         # As for jobs: a row that another process is about to change is skipped, and the choice is made once.
@@ -109,7 +109,7 @@ class Outbox:
         """The attempt was broken off from our side: whoever comes next makes it again at once."""
         await self._end(delivery, {"attempts": deliveries.c.attempts - 1})
 
-    @unbroken
+    @uninterrupted
     async def _end(
         self, delivery: Delivery, values: dict[str, Any], line: str = "", level: LogLevel = LogLevel.INFO
     ) -> None:
