@@ -107,8 +107,8 @@ async def test_an_attempt_that_fails_is_followed_by_another_signed_anew(harness:
     assert len({message.body for message in there.received}) == 1
     lines = await harness.told("one")
     assert [line.level for line in lines] == ["WARN"] * 5 + ["INFO"]
-    assert "answered 500; the next in 0 s" in lines[0].message
-    assert "broke off" in lines[1].message and "broke off" in lines[2].message
+    assert "answered 500; next attempt in 0 s" in lines[0].message
+    assert "connection failed" in lines[1].message and "connection failed" in lines[2].message
     assert "did not answer within 1 s" in lines[3].message
     assert there.url not in "".join(line.message for line in lines)
 
@@ -136,7 +136,7 @@ async def test_a_redirect_is_not_followed_and_is_the_end(harness: WebhookHarness
         assert len(there.received) == 1 and elsewhere.received == []
     assert row.last_error == "the receiver answered 302, and webhooks follow no redirects"
     (line,) = await harness.told("one")
-    assert line.level == "WARN" and line.message.endswith("there will be no other")
+    assert line.level == "WARN" and line.message.endswith("no further attempts")
 
 
 async def test_private_receivers_are_told_nothing_unless_allowed(harness: WebhookHarness) -> None:
@@ -206,7 +206,7 @@ async def test_what_a_dead_courier_had_taken_is_sent_by_another(harness: Webhook
         (lost,) = await dead.claim("dead", ["one"])
         harness.dispatcher()
         assert (await harness.settled("one")).attempts == 2
-        await dead.again(lost, 0.0, "late", "late")
+        await dead.retry_later(lost, 0.0, "late", "late")
         row = await harness.row("one")
         assert row.done and row.last_error is None
         assert [line.message for line in await harness.told("one")] == [
@@ -229,7 +229,7 @@ async def test_two_couriers_send_each_webhook_once(harness: WebhookHarness) -> N
 async def test_a_slow_receiver_holds_back_nobody_else(
     harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "PEEKED", 4)  # fewer than wait for the slow one
+    monkeypatch.setattr(outbox, "DUE_LIMIT", 4)  # fewer than wait for the slow one
     async with receiver(always=hang) as slow, receiver() as quick:
         for i in range(8):
             await harness.completed(f"slow-{i}", f"{slow.url}/{i}")

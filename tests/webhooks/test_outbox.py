@@ -30,7 +30,7 @@ async def test_the_longest_overdue_come_first(harness: WebhookHarness) -> None:
     outbox = harness.outbox()
     for name, late_s in (("b", 3.0), ("a", 1.0), ("c", 2.0)):
         (delivery,) = await outbox.claim("x", [name])
-        await outbox.again(delivery, -late_s, "line", "error")
+        await outbox.retry_later(delivery, -late_s, "line", "error")
     assert [waiting.job_id for waiting in await outbox.due()] == ["b", "c", "a"]
 
 
@@ -40,7 +40,7 @@ async def test_a_claim_is_exclusive_until_it_ends(harness: WebhookHarness) -> No
     (first,) = await one.claim("a", ["one"])
     assert first.attempt == 1 and first.job.id == "one" and first.files_url == "https://service.example:8001"
     assert await other.claim("b", ["one"]) == [] and await other.due() == []
-    await one.give_back(first)
+    await one.release(first)
     (second,) = await other.claim("b", ["one"])
     assert second.attempt == 1
     await one.finish(first, "late")  # it is no longer the first dispatcher's

@@ -53,8 +53,8 @@ def test_why_there_is_no_payload(artifacts: Artifacts) -> None:
     for message, reason in (
         (told(artifacts, None), "no longer kept"),
         (told(artifacts, INLINE), "no longer kept"),
-        (told(artifacts, INLINE, most=4), "have 5 bytes, and a webhook carries up to 4"),
-        (told(artifacts, RESULT, files_url=None), "Ask for the result"),
+        (told(artifacts, INLINE, most=4), "have 5 bytes, and a webhook carries at most 4"),
+        (told(artifacts, RESULT, files_url=None), "Fetch the result"),
     ):
         assert message["status"] == "OK" and message["payload"] is None
         assert reason in message["payload_error"]
