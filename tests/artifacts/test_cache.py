@@ -18,7 +18,7 @@ from serve_app.errors import StorageFull
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cache_module, "KEPT_FREE", 0.0)  # whatever else fills this disk
+    monkeypatch.setattr(cache_module, "FREE_SHARE", 0.0)  # whatever else fills this disk
     return tmp_path / "cache"
 
 
@@ -42,7 +42,7 @@ def noop() -> None: ...
 
 
 def held(cache: NodeCache, name: str, size: int) -> tuple[Path, BinaryIO]:
-    return cache.hold(name, "v1", size, writes(size), noop)
+    return cache.pin(name, "v1", size, writes(size), noop)
 
 
 def use(cache: NodeCache, name: str, size: int) -> Path:
@@ -85,7 +85,7 @@ def test_a_failed_fetch_leaves_nothing_and_may_be_tried_again(cache: NodeCache, 
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        cache.hold("a", "v1", 10, broken, noop)
+        cache.pin("a", "v1", 10, broken, noop)
     assert not [path for path in root.rglob("*") if path.is_file()]
     use(cache, "a", 10)
 
@@ -113,7 +113,7 @@ def test_readers_fetchers_and_evictors_at_once(root: Path) -> None:
                 continue
             expected = name.encode() * 100
             try:
-                _, pin = cache.hold(name, "v1", 100, copies(expected), noop)
+                _, pin = cache.pin(name, "v1", 100, copies(expected), noop)
             except FileNotFoundError:  # deleted while it was fetched
                 continue
             with pin:
@@ -131,4 +131,4 @@ def test_readers_fetchers_and_evictors_at_once(root: Path) -> None:
 
 def test_a_disk_that_is_too_small(cache: NodeCache) -> None:
     with pytest.raises(StorageFull, match="put the scratch directory on a larger disk"):
-        cache.hold("a", "v1", 1 << 60, writes(0), noop)
+        cache.pin("a", "v1", 1 << 60, writes(0), noop)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.artifacts.directory import full_disk
+from serve_app.artifacts.directory import translated_disk_errors
 from serve_app.artifacts.store import Artifacts, NodeDisk
 from serve_app.errors import StorageFull
 
@@ -110,7 +110,7 @@ def test_a_full_disk_says_so() -> None:
     """`/dev/full` is the kernel's own full disk: writing to it fails as on a real one."""
     with (
         pytest.raises(StorageFull, match="jobs/x"),
-        full_disk("jobs/x"),
+        translated_disk_errors("jobs/x"),
         Path("/dev/full").open("wb", buffering=0) as file,
     ):
         file.write(b"1")

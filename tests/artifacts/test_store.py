@@ -156,7 +156,7 @@ def test_names_that_are_refused(store: Artifacts, made: Path, name: str) -> None
         lambda n: store.signed_url(n, 1),
     )
     for call in calls:
-        with pytest.raises(ValueError, match="no artifact name"):
+        with pytest.raises(ValueError, match="not an artifact name"):
             call(name)
     assert made.exists()
 
@@ -164,5 +164,5 @@ def test_names_that_are_refused(store: Artifacts, made: Path, name: str) -> None
 @pytest.mark.parametrize("prefix", ["", "/", "..", "work/.."])
 def test_prefixes_that_are_refused(store: Artifacts, prefix: str) -> None:
     for call in (store.children, store.delete_prefix):
-        with pytest.raises(ValueError, match="no artifact name"):
+        with pytest.raises(ValueError, match="not an artifact name"):
             call(prefix)
