@@ -1,12 +1,12 @@
-"""The architecture on one page: what passes between the stages, and what a stage promises.
+"""The architecture on one page: the interfaces of the stages, and the values that pass between them.
 
     source ── Decoder.probe ──▶ Index ── plan ──▶ Chunk, Chunk, …
     Chunk ── Decoder.decode ──▶ Frames ── Segmenter.cut_out ──▶ Cutout ── Encoder.encode ──▶ Piece
     PieceRef, PieceRef, … ── Encoder.join ──▶ MediaFile
 
-A chunk is computed from its name alone (source, range, options): any replica may compute it, again, or
-twice, with the same result. Arrays travel by value and arrive read-only. Nothing here knows Ray, HTTP,
-torch or PyAV, so every process may import it.
+A chunk is computed from its description alone (source, range, options): any replica may compute it, repeatedly, with
+the same result. Arrays are passed by value and arrive read-only. This module imports neither Ray, HTTP, torch nor PyAV,
+so that every process can import it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Ticks = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """How samples become colours. Odd sizes are kept; chroma sizes are rounded up.
+    """The planes of a frame, and how their samples encode colour. Chroma sizes are rounded up.
 
-    `matrix` "rgb" means planes R, G, B (always full range, 4:4:4); otherwise Y, Cb, Cr. With `alpha` a full
-    size plane of the same depth follows, 0 = transparent, full range. 10-bit samples are uint16, 0..1023.
-    `primaries` and `transfer` are code points of ISO/IEC 23091-2 (2 = unspecified), passed through to the
-    output's tags.
+    matrix: "rgb" for planes R, G, B (always full range, 4:4:4), otherwise that of planes Y, Cb, Cr.
+    alpha: a full-size plane of the same depth follows, full range, 0 = transparent.
+    depth: 10-bit samples are uint16, 0..1023.
+    primaries, transfer: code points of ISO/IEC 23091-2 (2 = unspecified), copied to the output's tags.
     """
 
     width: int
@@ -69,9 +69,9 @@ class PixelLayout:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Decoded frames of one chunk: one array [N, H, W] per plane, ascending PTS (ticks of `time_base`) per frame.
+    """Decoded frames of one chunk: an array [N, H, W] per plane, and an ascending PTS (in `time_base`) per frame.
 
-    Checked when made (ValueError, TypeError), not again when it arrives pickled in another process.
+    Raises `ValueError` or `TypeError` for wrong arrays when constructed, but does not check again when unpickled.
     """
 
     planes: tuple[Plane, ...]
@@ -88,7 +88,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which network made a matte: checkpoint, device, and the (height, width) at which it saw a frame."""
+    """The origin of a matte: checkpoint, device, and the (height, width) of the network's input."""
 
     checkpoint: str
     device: str
@@ -99,8 +99,9 @@ class Provenance:
 class Cutout:
     """A chunk after segmentation: colour planes in the output's layout (no alpha plane) and the matte.
 
-    `matte` is [N, H, W] uint8, 255 = subject. `colour` is composed over black already where the output has no
-    alpha, and straight (not premultiplied) where it has. `seconds`: processing time, without waiting.
+    colour: composited over black if the output has no alpha; with alpha, straight (not premultiplied).
+    matte: [N, H, W] uint8, 255 = subject.
+    seconds: processing time, without waiting.
     """
 
     colour: Frames
@@ -117,7 +118,7 @@ class Cutout:
 
 @dataclass(frozen=True, slots=True)
 class CutOptions:
-    """What the segmenter is asked to do with a chunk."""
+    """The options of `Segmenter.cut_out`."""
 
     operating_size: int
     refine_foreground: bool
@@ -137,11 +138,13 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What one demux-only pass finds: everything that planning needs, no pixels.
+    """The result of one demux-only pass over a source: all that planning needs, without pixels.
 
-    `pts`: presentation times of all frames, ascending. `keyframes`: ascending PTS at which decoding can
-    start. `origin`: the tick that becomes time 0 of the output. `sequential`: the container gives no usable
-    times per packet, so `pts` came from decoding and chunks are only reached by decoding from the start.
+    pts: presentation times of all frames, ascending.
+    keyframes: PTS at which decoding can start, ascending.
+    origin: the PTS that becomes time 0 of the output.
+    sequential: the container has no usable packet times, so `pts` comes from decoding, and a chunk can only be reached
+    by decoding from the start.
     """
 
     layout: PixelLayout
@@ -164,10 +167,10 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A half-open PTS range of a source; None is the open end of the first and of the last chunk.
+    """A half-open PTS range of a source; None is the open start of the first and the open end of the last chunk.
 
-    `seek`: keyframes to try in turn, nearest first; when all deliver too late a frame, decoding starts at the
-    beginning. `frames`: how many the plan expects (decoded frames are the truth).
+    seek: keyframes to try in order, nearest first; if all deliver too late a frame, decoding starts at the beginning.
+    frames: the number that the plan expects; the decoded number is authoritative.
     """
 
     number: int
@@ -179,7 +182,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """How a job's output is written; the same for each of its pieces."""
+    """How a job's output is encoded; the same for all its pieces."""
 
     output_type: OutputType
     quality: Quality
@@ -188,11 +191,11 @@ class EncodeSettings:
     origin: int
     rate: Fraction
     sample_aspect: Fraction
-    mask: bool = False  # the matte as a grey video (white = subject) in the place of the cutout
+    mask: bool = False  # encode the matte as a grey video (white = subject), not the cutout
 
 
 class StageSeconds(NamedTuple):
-    """Processing time of a chunk by stage, waiting excluded."""
+    """Processing time of a chunk per stage, without waiting."""
 
     segmentation: float
     encoding: float
@@ -202,7 +205,7 @@ class StageSeconds(NamedTuple):
 class PieceRef:
     """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times.
 
-    `mask_name`: the piece of the mask, made of the same matte, when one was asked for.
+    mask_name: the mask's piece, from the same matte; None if no mask was requested.
     """
 
     name: str
@@ -218,7 +221,7 @@ class PieceRef:
 
 @dataclass(frozen=True, slots=True)
 class EmptyPiece:
-    """Of a chunk in whose range nothing could be decoded: there is no file."""
+    """The piece of a chunk without decodable frames: there is no file."""
 
     provenance: Provenance
     seconds: StageSeconds
@@ -229,7 +232,7 @@ Piece = PieceRef | EmptyPiece
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """Everything that `join` needs: the pieces in order, the source for its audio, and where to write."""
+    """The arguments of `Encoder.join`: the pieces in order, the source for its audio, and the output's name."""
 
     pieces: tuple[str, ...]
     source: str
@@ -241,7 +244,7 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """A finished artifact and the figures read back from the file as written."""
+    """A finished artifact, with properties read back from the written file."""
 
     name: str
     content_type: str
@@ -256,13 +259,13 @@ class MediaFile:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """Work time a stage call may take, measured inside the replica from its start."""
+    """The work time allowed for a stage call, measured in the replica from its start."""
 
     work_s: float
 
 
 class Decoder(Protocol):
-    """Errors: `UnsupportedVideo` for what is not a video, `WorkTimeout`."""
+    """Indexes and decodes sources. Raises `UnsupportedVideo` for other files, or `WorkTimeout`."""
 
     async def probe(self, source: str, limits: CallLimits) -> Index: ...
 
@@ -270,13 +273,13 @@ class Decoder(Protocol):
 
 
 class Segmenter(Protocol):
-    """Errors: `CheckpointError` when the weights cannot be had, `InferenceFailed`, `WorkTimeout`."""
+    """Cuts out the subject. Raises `CheckpointError` for unusable weights, `InferenceFailed` or `WorkTimeout`."""
 
     async def cut_out(self, frames: Frames, options: CutOptions, limits: CallLimits) -> Cutout: ...
 
 
 class Encoder(Protocol):
-    """Errors: `EncodingFailed`, `StorageFull`, `WorkTimeout`."""
+    """Encodes pieces and joins them. Raises `EncodingFailed`, `StorageFull` or `WorkTimeout`."""
 
     async def encode(
         self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
@@ -287,7 +290,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IndexBrief:
-    """The part of an index that decoding a chunk needs: constant size, so it may travel with every call."""
+    """The part of an index that decoding needs: of constant size, so that every call can carry it."""
 
     layout: PixelLayout
     rotation: Literal[0, 90, 180, 270]
