@@ -69,9 +69,9 @@ class PixelLayout:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Decoded frames of one chunk: an array [N, H, W] per plane, and an ascending PTS (in `time_base`) per frame.
+    """Decoded frames of one chunk: one array [N, H, W] per plane, ascending PTS (ticks of `time_base`) per frame.
 
-    Raises `ValueError` or `TypeError` for wrong arrays when constructed, but does not check again when unpickled.
+    Checked when made (ValueError, TypeError), not again when it arrives pickled in another process.
     """
 
     planes: tuple[Plane, ...]
@@ -138,13 +138,11 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The result of one demux-only pass over a source: all that planning needs, without pixels.
+    """What one demux-only pass finds: everything that planning needs, no pixels.
 
-    pts: presentation times of all frames, ascending.
-    keyframes: PTS at which decoding can start, ascending.
-    origin: the PTS that becomes time 0 of the output.
-    sequential: the container has no usable packet times, so `pts` comes from decoding, and a chunk can only be reached
-    by decoding from the start.
+    `pts`: presentation times of all frames, ascending. `keyframes`: ascending PTS at which decoding can
+    start. `origin`: the tick that becomes time 0 of the output. `sequential`: the container gives no usable
+    times per packet, so `pts` came from decoding and chunks are only reached by decoding from the start.
     """
 
     layout: PixelLayout
@@ -205,7 +203,7 @@ class StageSeconds(NamedTuple):
 class PieceRef:
     """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times.
 
-    mask_name: the mask's piece, from the same matte; None if no mask was requested.
+    `mask_name`: the piece of the mask, made of the same matte, when one was asked for.
     """
 
     name: str
@@ -232,7 +230,7 @@ Piece = PieceRef | EmptyPiece
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """The arguments of `Encoder.join`: the pieces in order, the source for its audio, and the output's name."""
+    """Everything that `join` needs: the pieces in order, the source for its audio, and where to write."""
 
     pieces: tuple[str, ...]
     source: str
