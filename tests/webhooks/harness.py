@@ -1,4 +1,4 @@
-"""Jobs that end with a webhook, dispatchers, and a look at the outbox."""
+"""A harness for webhooks: jobs that end with one, dispatchers, and access to the outbox."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serve_app.webhooks.payload import PayloadBuilder
 from serve_app.webhooks.signing_keys import KeyFile
 
 FILES = "https://service.example:8001"
-PROMPT = {"first_delay_s": 0.0, "poll_s": 0.01}  # tries again at once
+NO_DELAY = {"first_delay_s": 0.0, "poll_s": 0.01}  # retries at once
 LIMIT_S = 10.0
 
 
@@ -46,7 +46,7 @@ class WebhookHarness:
     outboxes: list[Outbox] = field(default_factory=list)
 
     def dispatcher(self, **settings: Any) -> Dispatcher:
-        chosen = WebhookSettings(**(PROMPT | settings))
+        chosen = WebhookSettings(**(NO_DELAY | settings))
         payloads = PayloadBuilder(self.artifacts, link, chosen.max_inline_bytes)
         self.dispatchers.append(Dispatcher(chosen, self.url, self.keys, payloads))
         return self.dispatchers[-1]
@@ -87,12 +87,12 @@ class WebhookHarness:
             await database.close()
 
     async def settled(self, job_id: str) -> Row[Any]:
-        """The delivery when nothing more will be done about it."""
+        """The row of a delivery, once it is done."""
         async with asyncio.timeout(LIMIT_S):
             while not (row := await self.row(job_id)).done:  # noqa: ASYNC110 (a table has no event)
                 await asyncio.sleep(0.01)
         return row
 
-    async def told(self, job_id: str) -> list[Event]:
-        """What the job's log says of its webhook."""
+    async def webhook_lines(self, job_id: str) -> list[Event]:
+        """The lines about webhooks in a job's log."""
         return [event for event in await self.store.events(job_id) if event.message.startswith("webhook")]
