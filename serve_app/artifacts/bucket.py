@@ -93,7 +93,7 @@ class BucketStore:
                 yield path
 
     @contextmanager
-    def scratch(self, beside: str) -> Iterator[Path]:
+    def scratch(self, name: str) -> Iterator[Path]:
         with self._scratch.directory() as directory:
             yield directory
 

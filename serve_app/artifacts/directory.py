@@ -74,9 +74,9 @@ class DirectoryStore:
         yield path
 
     @contextmanager
-    def scratch(self, beside: str) -> Iterator[Path]:
+    def scratch(self, name: str) -> Iterator[Path]:
         """Below the artifact's prefix, so that it is deleted with the job even if its process was killed."""
-        parent = (self.root / beside).parent
+        parent = (self.root / name).parent
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             dir=parent, prefix="scratch-", ignore_cleanup_errors=True

@@ -96,13 +96,13 @@ class Artifacts:
         """
         return self._store.local_path(check_name(name), keep, cancelled or _never)
 
-    def scratch(self, beside: str) -> AbstractContextManager[Path]:
-        """A directory for unfinished files of the artifact `beside`, deleted afterwards even if the process dies.
+    def scratch(self, name: str) -> AbstractContextManager[Path]:
+        """A directory for unfinished files of the artifact `name`, deleted afterwards even if the process dies.
 
         In a local store it is next to the artifact and deleted with the job; a late `put_file` from it then fails
         instead of recreating the prefix.
         """
-        return self._store.scratch(check_name(beside))
+        return self._store.scratch(check_name(name))
 
     def free_bytes(self) -> int:
         """Free bytes on the disk that this node writes to."""
