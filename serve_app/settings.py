@@ -194,8 +194,8 @@ class Settings(BaseSettings):
     secret: SecretStr | None = None  # signs URLs, the same in all processes; None: in the data directory
     public_url: str | None = None  # of the API as clients see it, if it differs from the request's host
     tls: TlsSettings | None = None
-    max_inline_bytes: int = 64 << 20  # of a sync_mode result, before base64 adds a third
-    max_side: int = 8192  # width and height limit of a source frame, in pixels
+    max_inline_bytes: int = 64 << 20  # of a sync_mode result; base64 makes a third more of it
+    max_side: int = 8192  # pixels of a source frame, either way
     chunk: ChunkSettings = ChunkSettings()
     ingress: IngressSettings = IngressSettings()
     runner: RunnerSettings = RunnerSettings()
