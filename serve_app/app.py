@@ -1,8 +1,8 @@
-"""`build(settings)`: wires the deployments into one application. No logic, no torch, no PyAV, no database.
+"""Wires the deployments into one application, without logic and without importing torch, PyAV or the database.
 
 Ingress ─▶ JobRunner ─▶ Decoder, Segmenter-<variant> x 6, Encoder        FileServer
 
-Annotations are real objects here, not strings: Serve reads `build`'s to turn `args` into `Settings`.
+Annotations here are objects, not strings: Serve reads those of `build` to turn `args` into `Settings`.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ from serve_app.stages.encoder import Encoder
 from serve_app.stages.segmenter import Segmenter
 
 LITTLE_CPU = {"num_cpus": 0.1}
-GRACE_S = 60.0  # longer than the slowest chunk, not than the slowest job
-FILES_CLOSE_S = 10.0  # for what the file server does after its transfers have ended or were cut
+GRACE_S = 60.0  # longer than the slowest chunk takes; jobs may take longer
+FILES_CLOSE_S = 10.0  # for the file server's shutdown after its transfers
 
 
 def build(settings: Settings) -> Application:
-    """The application of a profile: `import_path: serve_app.app:build`, `args:` the fields of `Settings`."""
+    """The application of a profile with `import_path: serve_app.app:build` and the fields of `Settings` as `args`."""
     decoder = _bind(Decoder, settings, **_stage(settings.decoder))
     encoder = _bind(Encoder, settings, **_stage(settings.encoder))
     segmenters = {}

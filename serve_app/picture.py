@@ -63,12 +63,12 @@ class HdrMetadata:
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """How samples become colours. Odd sizes are kept; chroma sizes are rounded up.
+    """The planes of a frame, and how their samples encode colour. Chroma sizes are rounded up.
 
-    `matrix` "rgb" means planes R, G, B (always full range, 4:4:4); otherwise Y, Cb, Cr. With `alpha` a full
-    size plane of the same depth follows, 0 = transparent, full range. 10-bit samples are uint16, 0..1023.
-    `primaries` and `transfer` are code points of ISO/IEC 23091-2 (2 = unspecified), passed through to the
-    output's tags.
+    matrix: "rgb" for planes R, G, B (always full range, 4:4:4), otherwise that of planes Y, Cb, Cr.
+    alpha: a full-size plane of the same depth follows, full range, 0 = transparent.
+    depth: 10-bit samples are uint16, 0..1023.
+    primaries, transfer: code points of ISO/IEC 23091-2 (2 = unspecified), copied to the output's tags.
     """
 
     width: int

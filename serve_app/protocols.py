@@ -1,12 +1,12 @@
-"""The architecture on one page: what passes between the stages, and what a stage promises.
+"""The architecture on one page: the interfaces of the stages, and the values that pass between them.
 
     source ── Decoder.probe ──▶ Index ── plan ──▶ Chunk, Chunk, …
     Chunk ── Decoder.decode ──▶ Frames ── Segmenter.cut_out ──▶ Cutout ── Encoder.encode ──▶ Piece
     PieceRef, PieceRef, … ── Encoder.join ──▶ MediaFile
 
-A chunk is computed from its name alone (source, range, options): any replica may compute it, again, or
-twice, with the same result. Arrays travel by value and arrive read-only. Nothing here knows Ray, HTTP,
-torch or PyAV, so every process may import it.
+A chunk is computed from its description alone (source, range, options): any replica may compute it, repeatedly, with
+the same result. Arrays are passed by value and arrive read-only. This module imports neither Ray, HTTP, torch nor PyAV,
+so that every process can import it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SEEKS = 6  # keyframes that a chunk names at most
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which network made a matte: checkpoint, device, and the (height, width) at which it saw a frame."""
+    """The origin of a matte: checkpoint, device, and the (height, width) of the network's input."""
 
     checkpoint: str
     device: str
@@ -38,8 +38,9 @@ class Provenance:
 class Cutout:
     """A chunk after segmentation: colour planes in the output's layout (no alpha plane) and the matte.
 
-    `matte` is [N, H, W] uint8, 255 = subject. `colour` is composed over black already where the output has no
-    alpha, and straight (not premultiplied) where it has. `seconds`: processing time, without waiting.
+    colour: composited over black if the output has no alpha; with alpha, straight (not premultiplied).
+    matte: [N, H, W] uint8, 255 = subject.
+    seconds: processing time, without waiting.
     """
 
     colour: Frames
@@ -56,7 +57,7 @@ class Cutout:
 
 @dataclass(frozen=True, slots=True)
 class CutOptions:
-    """What the segmenter is asked to do with a chunk.
+    """The options of `Segmenter.cut_out`.
 
     `layout` is that of the cutout's colour planes; where its size differs from the source's, colour and matte are
     scaled. `snap_matte`: nearly opaque becomes opaque, nearly transparent becomes transparent. `peak_nits`: the
@@ -125,10 +126,10 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A half-open PTS range of a source; None is the open end of the first and of the last chunk.
+    """A half-open PTS range of a source; None is the open start of the first and the open end of the last chunk.
 
-    `seek`: keyframes to try in turn, nearest first; when all deliver too late a frame, decoding starts at the
-    beginning. `frames`: how many the plan expects (decoded frames are the truth).
+    seek: keyframes to try in order, nearest first; if all deliver too late a frame, decoding starts at the beginning.
+    frames: the number that the plan expects; the decoded number is authoritative.
     """
 
     number: int
@@ -140,7 +141,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """How a job's output is written; the same for each of its pieces."""
+    """How a job's output is encoded; the same for all its pieces."""
 
     output_type: OutputType
     quality: Quality
@@ -149,12 +150,12 @@ class EncodeSettings:
     origin: int
     rate: Fraction
     sample_aspect: Fraction
-    mask: bool = False  # the matte as a grey video (white = subject) in the place of the cutout
+    mask: bool = False  # encode the matte as a grey video (white = subject), not the cutout
     hdr: HdrMetadata | None = None  # written beside colour that is HDR
 
 
 class StageSeconds(NamedTuple):
-    """Processing time of a chunk by stage, waiting excluded."""
+    """Processing time of a chunk per stage, without waiting."""
 
     segmentation: float
     encoding: float
@@ -182,7 +183,7 @@ class PieceRef:
 
 @dataclass(frozen=True, slots=True)
 class EmptyPiece:
-    """Of a chunk in whose range nothing could be decoded: there is no file."""
+    """The piece of a chunk without decodable frames: there is no file."""
 
     provenance: Provenance
     seconds: StageSeconds
@@ -234,7 +235,7 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """A finished artifact and the figures read back from the file as written."""
+    """A finished artifact, with properties read back from the written file."""
 
     name: str
     content_type: str
@@ -249,13 +250,13 @@ class MediaFile:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """Work time a stage call may take, measured inside the replica from its start."""
+    """The work time allowed for a stage call, measured in the replica from its start."""
 
     work_s: float
 
 
 class Decoder(Protocol):
-    """Errors: `UnsupportedVideo` for what is not a video, `WorkTimeout`."""
+    """Indexes and decodes sources. Raises `UnsupportedVideo` for other files, or `WorkTimeout`."""
 
     async def probe(self, source: str, limits: CallLimits, decode: bool = False) -> Index: ...
 
@@ -263,13 +264,13 @@ class Decoder(Protocol):
 
 
 class Segmenter(Protocol):
-    """Errors: `CheckpointError` when the weights cannot be had, `InferenceFailed`, `WorkTimeout`."""
+    """Cuts out the subject. Raises `CheckpointError` for unusable weights, `InferenceFailed` or `WorkTimeout`."""
 
     async def cut_out(self, frames: Frames, options: CutOptions, limits: CallLimits) -> Cutout: ...
 
 
 class Encoder(Protocol):
-    """Errors: `EncodingFailed`, `StorageFull`, `WorkTimeout`."""
+    """Encodes pieces and joins them. Raises `EncodingFailed`, `StorageFull` or `WorkTimeout`."""
 
     async def encode(
         self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
@@ -280,7 +281,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IndexBrief:
-    """The part of an index that decoding a chunk needs: constant size, so it may travel with every call."""
+    """The part of an index that decoding needs: of constant size, so that every call can carry it."""
 
     layout: PixelLayout
     geometry: Geometry

@@ -1,7 +1,7 @@
-"""All settings, one tree: the `args` of a profile under `config/`, overridable by environment variables.
+"""The tree of all settings: the `args` of a profile under `config/`, overridable by environment variables.
 
-`BIREFNET_DATA_DIR=/data` sets `data_dir`, `BIREFNET_FILES__PORT=9000` sets `files.port`. This is the only
-module that reads the environment. Every default is that of a laptop with the embedded checkpoint.
+`BIREFNET_DATA_DIR=/data` sets `data_dir`, `BIREFNET_FILES__PORT=9000` sets `files.port`. This is the only module that
+reads the environment. The defaults suit a laptop with the embedded checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Scale(_Part):
-    """Replicas of one deployment. `target`: ongoing calls per replica that autoscaling aims at."""
+    """Autoscaling of one deployment. `target`: ongoing calls per replica."""
 
     min_replicas: int = Field(1, ge=0)
     max_replicas: int = Field(1, ge=1)
@@ -35,7 +35,7 @@ class Scale(_Part):
 
 
 class Stage(_Part):
-    """A CPU stage: logical CPUs per replica, threads that its codec may use, scaling."""
+    """A CPU stage: logical CPUs per replica, threads of its codec, autoscaling."""
 
     num_cpus: float = 0.1
     threads: int = Field(1, ge=1)
@@ -43,19 +43,19 @@ class Stage(_Part):
 
 
 class SegmenterSettings(_Part):
-    """One variant's network.
+    """The segmenter of one variant.
 
     checkpoint: "embedded", a hub repository, a local directory, or None for the official repository.
     batch: frames per forward pass at 1024² (fewer at larger sizes, in proportion to the pixels).
-    engine: import path of the function that makes the engine.
+    engine: import path of the function that creates the engine.
     """
 
     engine: str = "serve_app.segmentation.processing:make_engine"
 
     checkpoint: str | None = EMBEDDED
     revision: str = "main"
-    offline: bool = False  # the hub's cache alone, as `birefnet-serve pull` filled it
-    lock: Path | None = None  # commits and digests that are enforced; default: in the data directory
+    offline: bool = False  # use only the hub's cache, as filled by `birefnet-serve pull`
+    lock: Path | None = None  # file of enforced commits and digests; default: in the data directory
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch: int = Field(8, ge=1)
@@ -66,9 +66,9 @@ class SegmenterSettings(_Part):
 
 
 class ChunkSettings(_Part):
-    """How a source is cut; fixed per profile, so that a repeated run gives the same bytes.
+    """How a source is cut into chunks; fixed per profile, so that repeated runs give the same bytes.
 
-    max_bytes, max_frames: raw size and length of a chunk; `min_frames` wins over both (a GOP needs some).
+    max_bytes, max_frames: raw size and length of a chunk; `min_frames` takes precedence (a GOP needs some).
     """
 
     max_bytes: int = Field(100 << 20, ge=1 << 20)
@@ -90,29 +90,29 @@ class PictureSettings(_Part):
 
 class IngressSettings(_Part):
     replicas: int = Field(1, ge=1)
-    max_waiting: int = Field(64, ge=1)  # synchronous requests that one replica lets wait
-    max_body_bytes: int = 512 << 20  # a data URI included; the job table cannot hold a gigabyte in one value
+    max_waiting: int = Field(64, ge=1)  # synchronous requests that may wait in one replica
+    max_body_bytes: int = 512 << 20  # data URIs included; the job table cannot store a gigabyte in one value
 
 
 class RunnerSettings(_Part):
-    """The job loop. A lease is renewed at a third of its length; `work_s` bounds one stage call."""
+    """The job loop. A lease is renewed after a third of its length; `work_s` limits one stage call."""
 
     replicas: int = Field(1, ge=1)
     max_jobs: int = Field(4, ge=1)
-    max_attempts: int = Field(10, ge=1)  # runners that may die over one job before it fails
+    max_attempts: int = Field(10, ge=1)  # runners lost during one job before it fails
     lease_s: float = 15.0
     poll_s: float = Field(0.25, le=0.25)
     capacity_wait_s: float = 1800.0
     work_s: float = 600.0
-    max_object_bytes: int = 1 << 30  # narrows a model's window; each job keeps its two chunks all the same
+    max_object_bytes: int = 1 << 30  # limits a model's window; each job may still have two chunks in flight
 
 
 class FilesSettings(_Part):
-    """The file server's own address.
+    """The file server.
 
-    public_url: what clients see, when it is not the host they asked.
-    upstream: URL of Serve's HTTP proxy, when clients reach the API by the file server's port too.
-    drain_s: how long transfers may go on when the server stops; then they are cut.
+    public_url: its URL as clients see it, if it differs from the request's host.
+    upstream: URL of Serve's HTTP proxy, if clients reach the API through the file server's port too.
+    drain_s: how long transfers may continue when the server stops, before they are closed.
     """
 
     host: str = "127.0.0.1"
@@ -123,11 +123,11 @@ class FilesSettings(_Part):
 
 
 class UploadSettings(_Part):
-    """What clients may store.
+    """Limits of uploads.
 
-    max_bytes: of one upload, in parts or not.
-    lifetime_s: of uploads whose client asks for none (None: for ever).
-    idle_s: without a byte of a body, until the upload is given up.
+    max_bytes: size of one upload, in parts or not.
+    lifetime_s: of uploads whose client requests none (None: forever).
+    idle_s: time without data after which an upload is aborted.
     """
 
     max_bytes: int = 20 << 30
@@ -136,15 +136,18 @@ class UploadSettings(_Part):
 
 
 class TlsSettings(_Part):
-    """PEM files that HTTP and downloads are served with; `birefnet-serve up --tls` names them."""
+    """PEM files for https, of the API and the file server; `birefnet-serve up --tls` sets them."""
 
     certificate: Path
     key: Path
 
 
 class ExpirySettings(_Part):
-    """Seconds after a job's end until its files go, until its row goes (never before its files), and until a result
-    goes that was not to be kept (None: never). The sweeper looks every `every_s`.
+    """Retention of finished jobs, in seconds after their end (None: forever).
+
+    files_s: of files; jobs_s: of rows, which are never deleted before their files.
+    unkept_s: of results that the client asked not to keep.
+    every_s: interval of the sweeper.
     """
 
     files_s: float | None = Field(7 * 86400.0, gt=0)
@@ -154,32 +157,32 @@ class ExpirySettings(_Part):
 
 
 class FetchSettings(_Part):
-    """What a source may cost. `allow_private`: whether hosts outside the public internet may be read."""
+    """Limits of fetching a source. `allow_private`: whether hosts outside the public internet are allowed."""
 
     max_bytes: int = 20 << 30
     connect_s: float = 10.0
     read_s: float = 60.0
     total_s: float = 3600.0
-    allow_private: bool = True  # local profile: http://127.0.0.1/… is a fine source
+    allow_private: bool = True  # local profile: http://127.0.0.1/… is a valid source
 
 
 class AuthSettings(_Part):
-    """Whether clients need an API key. A verified key is believed for `cache_s` seconds, a revoked one so long too."""
+    """Whether clients need an API key. A verified key is cached for `cache_s` seconds, even if it is revoked."""
 
     required: bool = False
     cache_s: float = Field(5.0, ge=0)
 
 
 class WebhookSettings(_Part):
-    """How receivers are told of the end of their jobs. The delay doubles from the first to the longest.
+    """Delivery of webhooks. The delay between attempts doubles from `first_delay_s` to `longest_delay_s`.
 
-    key_file: of the signing keys, the same for all processes of a cluster; default: in the data directory.
-    max_open: attempts under way at one time, `max_per_receiver` of them at one receiver.
-    max_inline_bytes: of the files of a sync_mode result; with more, the receiver is told to fetch the result.
+    key_file: the signing keys, shared by all processes of a cluster; default: in the data directory.
+    max_open: concurrent attempts, of which at most `max_per_receiver` to one receiver.
+    max_inline_bytes: of the files of a sync_mode result; with more, the receiver must fetch the result.
     """
 
     key_file: Path | None = None
-    allow_private: bool = True  # local profile: a receiver on this machine is a fine one
+    allow_private: bool = True  # local profile: the receiver may be on this machine
     first_limit_s: float = Field(15.0, gt=0)
     retry_limit_s: float = Field(120.0, gt=0)
     max_retries: int = Field(31, ge=0)
@@ -192,18 +195,16 @@ class WebhookSettings(_Part):
 
 
 class Settings(BaseSettings):
-    """The whole tree."""
+    """The root of the tree."""
 
     model_config = SettingsConfigDict(env_prefix="BIREFNET_", env_nested_delimiter="__", extra="forbid")
 
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".birefnet-serve")
     database: str | None = None  # postgresql://… ; None: SQLite in the data directory
     artifacts: str | None = None  # s3://, gs:// or az:// with bucket and prefix; None: in the data directory
-    node_cache_bytes: int = Field(20 << 30, ge=0)  # of a bucket's artifacts, that a node keeps copies of
-    secret: SecretStr | None = (
-        None  # behind signed URLs, the same in all processes; None: in the data directory
-    )
-    public_url: str | None = None  # of the API as clients see it, when it is not the host they asked
+    node_cache_bytes: int = Field(20 << 30, ge=0)  # size of a node's cache of a bucket's artifacts
+    secret: SecretStr | None = None  # signs URLs, the same in all processes; None: in the data directory
+    public_url: str | None = None  # of the API as clients see it, if it differs from the request's host
     tls: TlsSettings | None = None
     max_inline_bytes: int = 64 << 20  # of a sync_mode result; base64 makes a third more of it
     drop_audio: bool = False  # of every output; a request may ask for it too
@@ -233,7 +234,7 @@ class Settings(BaseSettings):
         dotenv_settings: Source,
         file_secret_settings: Source,
     ) -> tuple[Source, ...]:
-        """The environment goes before the profile; nothing else is read."""
+        """The environment takes precedence over the profile; there are no other sources."""
         return env_settings, init_settings
 
     @model_validator(mode="after")
@@ -260,7 +261,7 @@ class Settings(BaseSettings):
 
     @property
     def scratch_dir(self) -> Path:
-        """This node's unfinished files and copies, where artifacts lie in a bucket."""
+        """The node's directory for unfinished files and copies, if the artifacts are in a bucket."""
         return self.data_dir / "scratch"
 
     @property
@@ -272,7 +273,7 @@ class Settings(BaseSettings):
         return self.webhooks.key_file or self.data_dir / "webhook-keys.json"
 
     def segmenter_for(self, variant: Variant) -> SegmenterSettings:
-        """The common settings with a variant's own over them; the warm variant never scales to zero."""
+        """The common settings, overridden by those of `variant`; the warm variant never scales to zero."""
         chosen = self.segmenter
         if variant in self.segmenters:
             own = self.segmenters[variant].model_dump(exclude_unset=True)

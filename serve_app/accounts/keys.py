@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, select, update
 
-from serve_app.database.engine import unbroken
+from serve_app.database.engine import uninterrupted
 from serve_app.database.store import DatabaseStore
 from serve_app.database.tables import api_keys, now
 from serve_app.errors import SetupError
@@ -62,7 +62,7 @@ class NewKey:
 class KeyTable(DatabaseStore):
     """The API keys in the service's database."""
 
-    @unbroken
+    @uninterrupted
     async def create(self, name: str, account: str | None = None, admin: bool = False) -> NewKey:
         """Creates a key of `account`, or of a new account. Raises `UnknownAccount` if `account` has no key yet."""
         secret = secrets.token_urlsafe(SECRET_BYTES)
@@ -91,7 +91,7 @@ class KeyTable(DatabaseStore):
         rows = await self._database.read(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))
         return [_to_key(row) for row in rows]
 
-    @unbroken
+    @uninterrupted
     async def revoke(self, key_id: str) -> bool:
         """Revokes a key. Returns whether it was valid until now."""
         valid = (api_keys.c.id == key_id) & api_keys.c.revoked_at.is_(None)

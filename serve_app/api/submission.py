@@ -112,7 +112,7 @@ class Submission:
 
     async def existing(self, store: JobRequests) -> Job | None:
         """Returns the existing job with the idempotency key of this submission, if any."""
-        return await store.keyed(self.account, self.key) if self.key else None
+        return await store.by_idempotency_key(self.account, self.key) if self.key else None
 
     async def admit(self, store: JobRequests) -> None:
         """Raises `TooManyWaiting` if the queue is longer than the client accepts.

@@ -1,4 +1,4 @@
-"""Artifacts as objects of a bucket: S3 and what speaks its protocol, Google Cloud Storage, Azure."""
+"""Artifacts as objects of a bucket: S3 and compatible stores, Google Cloud Storage, Azure."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-from serve_app.artifacts.bucket_client import answering, bucket_is_missing, connect
+from serve_app.artifacts.bucket_client import bucket_is_missing, connect, translated_errors
 from serve_app.artifacts.cache import NodeCache
-from serve_app.artifacts.directory import full_disk
+from serve_app.artifacts.directory import translated_disk_errors
 from serve_app.artifacts.scratch import ScratchSpace
 from serve_app.errors import JobCancelled
 
 if TYPE_CHECKING:
     from obstore import Attributes, ObjectMeta
 
-ATOMIC_BYTES = 16 << 20  # written in one request that fails on a taken name; held in memory twice meanwhile
-PART_BYTES = 8 << 20  # of a larger file; four are under way
+ATOMIC_BYTES = 16 << 20  # written in one request, which fails if the name exists; takes twice that memory
+PART_BYTES = 8 << 20  # of a larger file; four are sent concurrently
 MAX_PARTS = 10_000  # of one object on S3
-COPY_BYTES = 5 << 30  # the largest object that S3 copies by itself
+COPY_BYTES = 5 << 30  # the largest object that S3 copies on the server
 READ_BYTES = 1 << 20
-MAX_EXPIRY_S = 7 * 86400.0  # the stores refuse to sign for longer
+MAX_EXPIRY_S = 7 * 86400.0  # the longest that the stores sign URLs for
 
 Cancelled = Callable[[], bool]
 
 
 class BucketStore:
-    """See `Artifacts` for what the methods promise; names are checked there.
+    """Implements `Artifacts`, which checks names, on a bucket.
 
-    `retry_s`: for how long a request that fails for a reason that may pass is tried again.
+    retry_s: how long a request with a transient error is retried.
     """
 
     def __init__(self, url: str, scratch: Path, cache_bytes: int, retry_s: float = 120.0) -> None:
@@ -45,17 +45,17 @@ class BucketStore:
         self._url = url
         self._scheme = urlsplit(url).scheme
         self._bucket = connect(url, retry_s)
-        self._seen = False
+        self._checked = False
         self._scratch = ScratchSpace(scratch / "partial")
-        # Under a name of its own: the same artifact names mean other bytes in another bucket.
+        # A separate directory per URL: another bucket has other artifacts under the same names.
         self._cache = NodeCache(
             scratch / "cache" / hashlib.sha256(url.encode()).hexdigest()[:16], cache_bytes
         )
 
     def check(self) -> None:
-        with self._answers():
+        with self._translated_errors():
             next(iter(obstore.list(self._bucket, chunk_size=1)), None)
-        self._seen = True
+        self._checked = True
 
     def put_file(self, name: str, path: Path, final: bool, content_type: str | None) -> None:
         size = path.stat().st_size
@@ -70,8 +70,8 @@ class BucketStore:
         self._put(name, data, final, content_type, len(data))
 
     def link(self, name: str, target: str) -> None:
-        """The store copies; only past S3's limit do the bytes come through here, by way of the disk."""
-        with self._answers(name):
+        """Copies on the server; objects beyond S3's limit are copied through this node's disk."""
+        with self._translated_errors(name):
             if self._scheme != "s3" or self.size(name) <= COPY_BYTES:
                 obstore.copy(self._bucket, name, target)
                 return
@@ -93,7 +93,7 @@ class BucketStore:
                 yield path
 
     @contextmanager
-    def scratch(self, beside: str) -> Iterator[Path]:
+    def scratch(self, name: str) -> Iterator[Path]:
         with self._scratch.directory() as directory:
             yield directory
 
@@ -112,17 +112,17 @@ class BucketStore:
         return self._head(name)["size"]
 
     def children(self, prefix: str) -> list[str]:
-        with self._answers():
+        with self._translated_errors():
             found = obstore.list_with_delimiter(self._bucket, prefix)["common_prefixes"]
         return [path.rsplit("/", 1)[-1] for path in found]
 
     def delete(self, name: str) -> None:
-        with suppress(FileNotFoundError), self._answers(name):
+        with suppress(FileNotFoundError), self._translated_errors(name):
             obstore.delete(self._bucket, name)
         self._cache.forget(name)
 
     def delete_prefix(self, prefix: str) -> None:
-        with self._answers():
+        with self._translated_errors():
             for batch in obstore.list(self._bucket, prefix, chunk_size=1000):
                 names = [entry["path"] for entry in batch]
                 try:
@@ -130,18 +130,18 @@ class BucketStore:
                 except FileNotFoundError as error:
                     if bucket_is_missing(error):
                         raise
-                    # Somebody else deletes as well, and the batch stopped at what was gone.
+                    # Another process deletes too, and the batch stopped at an object that no longer exists.
                     for name in names:
                         self.delete(name)
         self._cache.forget(prefix)
 
     def signed_url(self, name: str, expires_s: float) -> str:
-        with self._answers(name):
+        with self._translated_errors(name):
             return obstore.sign(self._bucket, "GET", name, timedelta(seconds=min(expires_s, MAX_EXPIRY_S)))
 
     def _put(self, name: str, data: Path | bytes, final: bool, content_type: str | None, size: int) -> None:
         attributes: Attributes | None = {"Content-Type": content_type} if content_type else None
-        with self._answers(name):
+        with self._translated_errors(name):
             try:
                 obstore.put(
                     self._bucket,
@@ -157,15 +157,15 @@ class BucketStore:
 
     def _head(self, name: str) -> ObjectMeta:
         try:
-            with self._answers(name):
+            with self._translated_errors(name):
                 return obstore.head(self._bucket, name)
         except FileNotFoundError:
-            if not self._seen:  # a HEAD does not tell a missing object from a missing bucket
+            if not self._checked:  # HEAD does not distinguish a missing object from a missing bucket
                 self.check()
             raise
 
     def _copy(self, name: str, cancelled: Cancelled) -> tuple[Path, BinaryIO]:
-        """The node's copy of the artifact as it is now, and the open file that keeps it there."""
+        """The node's copy of the current artifact, and the open file that pins it in the cache."""
         while True:
             with suppress(PreconditionError):  # replaced between HEAD and GET
                 return self._copy_of(name, self._head(name), cancelled)
@@ -177,20 +177,20 @@ class BucketStore:
         def fetch(file: BinaryIO) -> None:
             self._read(name, tag, file, cancelled)
 
-        return self._cache.hold(name, version, size, fetch, lambda: _stop_if(cancelled))
+        return self._cache.pin(name, version, size, fetch, lambda: _raise_if(cancelled))
 
     def _read(self, name: str, tag: str | None, file: BinaryIO, cancelled: Cancelled) -> None:
-        """Write the artifact's bytes to `file`; with a `tag`, those of that version or `PreconditionError`."""
-        with full_disk(name), self._answers(name):
+        """Writes the artifact to `file`. Raises `PreconditionError` if it is not the version of `tag`, if given."""
+        with translated_disk_errors(name), self._translated_errors(name):
             found = obstore.get(self._bucket, name, options={"if_match": tag} if tag else {})
             for block in found.stream(READ_BYTES):
-                _stop_if(cancelled)
+                _raise_if(cancelled)
                 file.write(block)
 
-    def _answers(self, name: str = "") -> AbstractContextManager[None]:
-        return answering(self._url, name)
+    def _translated_errors(self, name: str = "") -> AbstractContextManager[None]:
+        return translated_errors(self._url, name)
 
 
-def _stop_if(cancelled: Cancelled) -> None:
+def _raise_if(cancelled: Cancelled) -> None:
     if cancelled():
         raise JobCancelled("The job was cancelled while its files were being fetched.")

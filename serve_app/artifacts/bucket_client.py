@@ -1,4 +1,4 @@
-"""The connection to a bucket: how it is opened, and what its refusals mean."""
+"""Connects to a bucket, and translates its errors."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-SCHEMES = {"s3": "AWS_*", "gs": "GOOGLE_*", "az": "AZURE_*"}  # and the environment that configures them
+# By URL scheme, the environment variables that configure the store.
+SCHEMES = {"s3": "AWS_*", "gs": "GOOGLE_*", "az": "AZURE_*"}
 Bucket = S3Store | GCSStore | AzureStore
 
-_GONE = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")  # S3, Azure, Google
-_REFUSED = (
-    "401 Unauthorized",
-    "403 Forbidden",
-)  # obstore has errors of its own for these, but not when listing
+# Phrases in the errors of S3, Azure and Google.
+_MISSING_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+# obstore has exceptions for these, but does not raise them when listing.
+_ACCESS_DENIED = ("401 Unauthorized", "403 Forbidden")
 
 
 def connect(url: str, retry_s: float) -> Bucket:
-    """The bucket behind `url`, configured by the environment; nothing is sent yet.
+    """A client for the bucket at `url`, configured by the environment. Sends no request yet.
 
-    A request that fails for a reason that may pass is tried again for up to `retry_s`, below the five minutes for
-    which its credentials hold. Plain http is used where the endpoint that was set says so, never otherwise.
+    Requests with a transient error are retried for up to `retry_s` seconds, less than the five minutes for which their
+    credentials are valid. Plain http is used only if the configured endpoint says so.
+    Raises `ValueError` if the URL or the environment is invalid.
     """
-    # The default limit of 30 s counts the whole body, which is gigabytes here: stalls are what has to end.
+    # The default limit of 30 s covers the whole body, which is gigabytes here: `read_timeout` ends stalled transfers.
     client: ClientConfig = {
         "allow_http": True,
         "connect_timeout": timedelta(seconds=5),
@@ -58,7 +59,7 @@ def connect(url: str, retry_s: float) -> Bucket:
         store = from_url(url, client_options=client, retry_config=retry)
     except BaseError as error:
         raise ValueError(
-            f"{url} cannot be used for artifacts ({_first_line(error)}): correct it, or the environment "
+            f"{url} cannot be used for artifacts ({_first_line(error)}): correct the URL or the environment "
             f"({_environment(url)})"
         ) from error
     assert isinstance(store, Bucket)
@@ -66,10 +67,10 @@ def connect(url: str, retry_s: float) -> Bucket:
 
 
 @contextmanager
-def answering(url: str, name: str = "") -> Iterator[None]:
-    """Tell a missing object from a store that cannot be used, and say what to do about the latter.
+def translated_errors(url: str, name: str = "") -> Iterator[None]:
+    """Turns obstore's errors into `FileNotFoundError` (no such object) or `StorageUnavailable`.
 
-    `FileNotFoundError` or `StorageUnavailable`; failed conditions pass as obstore's own errors.
+    Failed conditions pass as obstore's own exceptions.
     """
     try:
         yield
@@ -88,20 +89,20 @@ def _remedy(url: str, error: FileNotFoundError | BaseError) -> str | None:
         return "does not exist: create the bucket, or correct the URL"
     if isinstance(error, FileNotFoundError | AlreadyExistsError | PreconditionError):
         return None
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _says(error, _REFUSED):
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _mentions(error, _ACCESS_DENIED):
         return f"refuses access: check the credentials ({_environment(url)}) and what they may do there"
     return (
-        "does not answer as it should: check that it can be reached from here, and its endpoint, region and "
+        "does not respond correctly: check that it is reachable from this machine, and its endpoint, region and "
         f"credentials ({_environment(url)})"
     )
 
 
 def bucket_is_missing(error: Exception) -> bool:
-    return _says(error, _GONE)
+    return _mentions(error, _MISSING_BUCKET)
 
 
-def _says(error: Exception, signs: tuple[str, ...]) -> bool:
-    return any(sign in str(error) for sign in signs)
+def _mentions(error: Exception, phrases: tuple[str, ...]) -> bool:
+    return any(phrase in str(error) for phrase in phrases)
 
 
 def _environment(url: str) -> str:
@@ -109,5 +110,5 @@ def _environment(url: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """obstore appends pages of its insides."""
+    """The first line of a message: obstore appends pages of internals."""
     return str(error).partition("\n")[0]

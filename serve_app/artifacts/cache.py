@@ -1,7 +1,7 @@
-"""Copies of a bucket's artifacts on this node, shared by all its processes.
+"""A cache of a bucket's artifacts on this node, shared by all its processes.
 
-Locks are the kernel's (`flock`), so they end with their process. A reader holds a shared lock on the copy itself,
-which keeps it from being evicted; a fetcher holds an exclusive one on `COPY.part`, and the others wait for it.
+Locks are the kernel's (`flock`), so they end with their process. A reader holds a shared lock on the copy, which
+prevents its eviction; a process that fetches holds an exclusive lock on `COPY.part`, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -18,59 +18,60 @@ from typing import BinaryIO
 from serve_app.artifacts.directory import remove_empty, remove_tree
 from serve_app.errors import StorageFull
 
-SPARE_BYTES = 64 << 20  # of the disk, that a copy never takes
-KEPT_FREE = 0.1  # of the disk, for those who write beside us: copies give way
+SPARE_BYTES = 64 << 20  # disk space that copies never use
+FREE_SHARE = 0.1  # of the disk, for other writers: copies are evicted to keep it free
 WAIT_S = 0.05
 
 
 class NodeCache:
-    """At most `limit_bytes` of copies below `root`, or fewer, so that a share of the disk stays free for others.
+    """Up to `limit_bytes` of copies below `root`, or fewer to keep `FREE_SHARE` of the disk free.
 
-    The least recently used go first; those in use stay.
+    Evicts the least recently used copies; those in use stay.
     """
 
     def __init__(self, root: Path, limit_bytes: int) -> None:
         self._root = root
         self._limit = limit_bytes
 
-    def hold(
+    def pin(
         self, name: str, version: str, size: int, fetch: Callable[[BinaryIO], None], wait: Callable[[], None]
     ) -> tuple[Path, BinaryIO]:
-        """The copy of `version` of `name`, there until the file that comes with it is closed.
+        """The copy of `version` of `name`, and an open file that pins it until closed.
 
-        `fetch` writes the bytes where no process of the node has them yet; `wait` is called again and again while
-        another one fetches.
+        fetch: writes the bytes, if no process of the node has fetched them yet.
+        wait: called repeatedly while another process fetches; may raise.
+        Raises `StorageFull` if the copy does not fit on the disk.
         """
         path = self._root / name / version
         while True:
-            pin = _pinned(path)
+            pin = _open_pinned(path)
             if pin is not None:
                 return path, pin
             self._fetch(path, size, fetch, wait)
 
     def forget(self, prefix: str) -> None:
-        """Drop all copies of the artifact `prefix` and of those below it."""
+        """Deletes all copies of the artifact `prefix` and of those below it."""
         remove_tree(self._root / prefix, self._root)
 
     def _fetch(
         self, path: Path, size: int, fetch: Callable[[BinaryIO], None], wait: Callable[[], None]
     ) -> None:
-        """Bring the copy in, or see somebody else do it; whether it is there is to be looked at again."""
+        """Fetches the copy, or waits while another process does. The caller must check whether it exists afterwards."""
         part = path.with_name(f"{path.name}.part")
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
             file = part.open("ab")
-        except (FileNotFoundError, FileExistsError):  # the directory was just taken away, empty
+        except (FileNotFoundError, FileExistsError):  # the empty directory was just removed
             return
         with file:
-            while not _locked(file):
+            while not _try_lock(file):
                 wait()
                 time.sleep(WAIT_S)
-            if not _is_at(part, file):  # it has become the copy, or was given up, while we waited
+            if not _is_at(part, file):  # it became the copy, or was abandoned, while we waited
                 return
             try:
                 if not path.exists():
-                    file.truncate(0)  # what a killed process left
+                    file.truncate(0)  # the rest of a killed process
                     self._make_room(size)
                     fetch(file)
                     file.flush()
@@ -80,14 +81,14 @@ class NodeCache:
                     part.unlink()
 
     def _make_room(self, size: int) -> None:
-        """Evict until `size` more bytes fit. Over the limit with all that is in use is fine, a full disk is not."""
+        """Evicts copies until `size` more bytes fit. Copies in use may exceed the limit, but must not fill the disk."""
         copies = sorted(_files(self._root), key=lambda copy: copy[1].st_mtime_ns)
         used = sum(stat.st_size for _, stat in copies)
         for path, stat in copies:
             disk = shutil.disk_usage(self._root)
-            if used + size <= self._limit and disk.free >= size + max(SPARE_BYTES, KEPT_FREE * disk.total):
+            if used + size <= self._limit and disk.free >= size + max(SPARE_BYTES, FREE_SHARE * disk.total):
                 return
-            if _evicted(path):
+            if _evict(path):
                 used -= stat.st_size
                 remove_empty(path.parent, self._root)
         free = shutil.disk_usage(self._root).free
@@ -98,8 +99,8 @@ class NodeCache:
             )
 
 
-def _pinned(path: Path) -> BinaryIO | None:
-    """The copy, open and safe from eviction, and the youngest from now on; None when there is none."""
+def _open_pinned(path: Path) -> BinaryIO | None:
+    """The copy, opened, locked against eviction and marked as most recently used; None if it does not exist."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -109,15 +110,15 @@ def _pinned(path: Path) -> BinaryIO | None:
         with suppress(FileNotFoundError):
             os.utime(path)
         return file
-    file.close()  # evicted before we had the lock
+    file.close()  # evicted before it was locked
     return None
 
 
-def _evicted(path: Path) -> bool:
-    """Remove a copy, or a part that nobody writes, unless it is in use."""
+def _evict(path: Path) -> bool:
+    """Removes a copy or an abandoned part. Returns False if it is in use."""
     try:
         with path.open("rb") as file:
-            if not _locked(file):
+            if not _try_lock(file):
                 return False
             path.unlink()
     except FileNotFoundError:
@@ -125,7 +126,7 @@ def _evicted(path: Path) -> bool:
     return True
 
 
-def _locked(file: BinaryIO) -> bool:
+def _try_lock(file: BinaryIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -134,7 +135,7 @@ def _locked(file: BinaryIO) -> bool:
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether the open file is the one that lies at `path` now."""
+    """Whether `path` still names the open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -143,7 +144,7 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
 
 def _files(root: Path) -> list[tuple[Path, os.stat_result]]:
     found = []
-    for directory, _, names in os.walk(root):  # unlike rglob, not bothered by what vanishes meanwhile
+    for directory, _, names in os.walk(root):  # unlike rglob, tolerates directories that vanish meanwhile
         for path in (Path(directory, name) for name in names):
             with suppress(FileNotFoundError):
                 found.append((path, path.stat()))

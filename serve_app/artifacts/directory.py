@@ -19,22 +19,23 @@ from serve_app.errors import StorageFull
 
 
 class DirectoryStore:
-    """See `Artifacts` for what the methods promise; names are checked there. `root` is created when missing."""
+    """Implements `Artifacts`, which checks names, on a directory. `root` is created if it is missing."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # Clean-up takes a directory away with the last file in it: an idle service leaves none behind.
+        # `automatic_cleanup` removes a directory with its last file: an idle service leaves none behind.
         self._store = LocalStore(root, mkdir=True, automatic_cleanup=True)
 
     def check(self) -> None:
-        """A directory always answers."""
+        """Does nothing: a directory is always available."""
 
     def put_file(self, name: str, path: Path, final: bool, content_type: str | None) -> None:
-        """On the same file system nothing is copied: the file is renamed, or when final hard-linked and unlinked, as
-        only a link fails on a taken name.
+        """Renames the file if it is on the same file system, else copies it.
+
+        With `final` it is hard-linked and unlinked, since only a link fails if the name exists.
         """
         target = self.root / name
-        with full_disk(name):
+        with translated_disk_errors(name):
             try:
                 self._move(path, target, final)
             except OSError as error:
@@ -46,7 +47,7 @@ class DirectoryStore:
                 path.unlink()
 
     def put_bytes(self, name: str, data: bytes, final: bool, content_type: str | None) -> None:
-        with full_disk(name):
+        with translated_disk_errors(name):
             try:
                 obstore.put(self._store, name, data, mode="create" if final else "overwrite")
             except AlreadyExistsError as error:
@@ -56,12 +57,12 @@ class DirectoryStore:
         source = self.root / name
         if not source.is_file():
             raise FileNotFoundError(errno.ENOENT, "no such artifact", name)
-        with full_disk(target), self._staged() as staged:
+        with translated_disk_errors(target), self._staged() as staged:
             try:
                 os.link(source, staged)
             except FileNotFoundError:
                 raise
-            except OSError:  # no hard links here, or too many of this file
+            except OSError:  # hard links are not supported, or the file has too many
                 shutil.copyfile(source, staged)
             self._move(staged, self.root / target, final=False)
 
@@ -73,9 +74,9 @@ class DirectoryStore:
         yield path
 
     @contextmanager
-    def scratch(self, beside: str) -> Iterator[Path]:
-        """Under the same prefix, so that it goes with a job whose process was killed."""
-        parent = (self.root / beside).parent
+    def scratch(self, name: str) -> Iterator[Path]:
+        """Below the artifact's prefix, so that it is deleted with the job even if its process was killed."""
+        parent = (self.root / name).parent
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             dir=parent, prefix="scratch-", ignore_cleanup_errors=True
@@ -110,17 +111,17 @@ class DirectoryStore:
         remove_tree(self.root / prefix, self.root)
 
     def signed_url(self, name: str, expires_s: float) -> None:
-        """A directory cannot be reached by URL."""
+        """Returns None: a directory has no URLs."""
 
     @contextmanager
     def _staged(self) -> Iterator[Path]:
-        """A path to make a file at before it is moved to its name."""
+        """A path for a file before it is moved to its name."""
         self.root.mkdir(parents=True, exist_ok=True)
         staged = self.root / f".{uuid.uuid4().hex}.part"
         try:
             yield staged
         finally:
-            staged.unlink(missing_ok=True)  # still there also when moved onto a hard link of itself
+            staged.unlink(missing_ok=True)  # it still exists if it was moved onto a hard link of itself
 
     def _move(self, path: Path, target: Path, final: bool) -> None:
         while True:
@@ -129,10 +130,10 @@ class DirectoryStore:
             except FileExistsError:
                 if target.parent.exists():
                     raise
-                continue  # it was there, and was deleted before mkdir looked what it is
+                continue  # it existed, and was deleted before mkdir checked what it is
             try:
                 if final:
-                    _sync(path)  # a result may only name what is on the disk
+                    _sync(path)  # a result may only name files that survive a power cut
                     os.link(path, target)
                     _sync(target.parent)
                     path.unlink()
@@ -140,13 +141,13 @@ class DirectoryStore:
                     path.replace(target)
                 return
             except FileNotFoundError:
-                # Somebody deleted the last neighbour, and with it the directory, between our two steps.
+                # Another process removed the directory, with its last file, between the two steps.
                 if not path.exists():
                     raise
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or the names in a directory would survive a power cut."""
+    """Waits until a file, or the entries of a directory, would survive a power cut."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -155,13 +156,13 @@ def _sync(path: Path) -> None:
 
 
 def remove_tree(directory: Path, root: Path) -> None:
-    """Remove a directory below `root` with all that it holds, and the parents that it leaves empty."""
+    """Removes a directory below `root` recursively, and the parents that become empty."""
     shutil.rmtree(directory, ignore_errors=True)
     remove_empty(directory.parent, root)
 
 
 def remove_empty(directory: Path, root: Path) -> None:
-    """Remove `directory` and its parents up to `root`, which stays, as long as they are empty."""
+    """Removes `directory` and its parents below `root` while they are empty."""
     while directory != root:
         try:
             directory.rmdir()
@@ -173,8 +174,8 @@ def remove_empty(directory: Path, root: Path) -> None:
 
 
 @contextmanager
-def full_disk(name: str) -> Iterator[None]:
-    """Say in our own words that there is no room."""
+def translated_disk_errors(name: str) -> Iterator[None]:
+    """Turns the system's and obstore's errors for a full disk into `StorageFull`."""
     try:
         yield
     except (OSError, BaseError) as error:
@@ -186,4 +187,4 @@ def full_disk(name: str) -> Iterator[None]:
         )
         if not full:
             raise
-        raise StorageFull(f"no space left to store {name}: free space where the artifacts lie") from error
+        raise StorageFull(f"no space left to store {name}: free space in the artifact store") from error

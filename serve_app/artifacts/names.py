@@ -1,4 +1,4 @@
-"""Names of artifacts: paths below the store's root, safe in a file system, a bucket and a URL as they are."""
+"""Names of artifacts: relative paths that are valid, unescaped, in file systems, buckets and URLs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _SEGMENT = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,200}")
 
 
 def check_name(name: str) -> str:
-    """`name` itself, or `ValueError`: segments of letters, digits, `.`, `_`, `-`; none is `.` or `..`."""
+    """Returns `name`. Raises `ValueError` unless each segment has only letters, digits, `.`, `_`, `-`; no `.`, `..`."""
     if not all(_SEGMENT.fullmatch(segment) for segment in name.split("/")):
-        raise ValueError(f"{name!r} is no artifact name")
+        raise ValueError(f"{name!r} is not an artifact name")
     return name
 
 

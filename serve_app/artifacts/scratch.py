@@ -1,4 +1,4 @@
-"""Directories for unfinished files that do not outlive their process, however it ends."""
+"""Directories for unfinished files, removed even if their process is killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class ScratchSpace:
-    """Directories below `root`, each locked by its owner. What dead processes of the node left is swept away."""
+    """Directories below `root`, each locked by its process. Those of dead processes are removed at start."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -20,8 +20,8 @@ class ScratchSpace:
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
-        """A new directory, gone after the block."""
-        with self._alone():  # or a sweeper could come between the making and the locking
+        """A new directory, removed after the block."""
+        with self._exclusive():  # a sweep must not run between creation and locking
             path = Path(tempfile.mkdtemp(dir=self._root))
             lock = os.open(path, os.O_RDONLY)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -32,7 +32,7 @@ class ScratchSpace:
             os.close(lock)
 
     def _sweep(self) -> None:
-        with self._alone():
+        with self._exclusive():
             for path in self._root.iterdir():
                 try:
                     lock = os.open(path, os.O_RDONLY)
@@ -48,7 +48,7 @@ class ScratchSpace:
                     os.close(lock)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         self._root.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._root, os.O_RDONLY)
         try:

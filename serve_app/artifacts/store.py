@@ -1,8 +1,8 @@
-"""The artifact store: sources, pieces and outputs under names, whole or not at all.
+"""The artifact store: sources, pieces and outputs by name, written atomically.
 
-A name means the same bytes on a local directory and in a bucket; only whether a path is the artifact itself or a
-copy of it differs. All methods block (a rename here, a transfer there): call them in the worker thread that made the
-file, or by `asyncio.to_thread`.
+A local directory and a bucket behave the same, except that a local path is the artifact itself in one and a copy in the
+other. All methods block (for a rename or a transfer): call them in the worker thread that created the file, or with
+`asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from serve_app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class NodeDisk:
-    """What a bucket needs on each node: a directory for unfinished files and for copies, and the most bytes of copies.
+    """What a bucket needs on each node: a directory for unfinished files and copies, and a size limit for the copies.
+
     All processes of the node share it.
     """
 
@@ -34,9 +35,9 @@ class NodeDisk:
 class Artifacts:
     """Artifacts at a path or `file://` URL, or at `s3://`, `gs://`, `az://` followed by a bucket and a prefix.
 
-    Credentials, endpoint and region of a bucket come from the environment (AWS_*, GOOGLE_*, AZURE_*). A bucket needs
-    a `disk`; a local directory is its own. What a bucket cannot do ends in `StorageUnavailable`, a disk without room
-    in `StorageFull`.
+    Credentials, endpoint and region of a bucket come from the environment (AWS_*, GOOGLE_*, AZURE_*). `disk` is
+    required for a bucket. Methods raise `StorageUnavailable` if a bucket cannot be used, and `StorageFull` if a disk
+    is full.
     """
 
     def __init__(self, url_or_path: str | Path, disk: NodeDisk | None = None) -> None:
@@ -44,87 +45,90 @@ class Artifacts:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The installation's own, on this node."""
+        """The artifact store of an installation, on this node."""
         return cls(settings.artifacts_url, NodeDisk(settings.scratch_dir, settings.node_cache_bytes))
 
     @property
     def is_local(self) -> bool:
-        """Whether the artifacts are files on this machine, which somebody has to serve; else URLs can be signed."""
+        """Whether the artifacts are local files, which the file server must serve; if not, URLs can be signed."""
         return isinstance(self._store, DirectoryStore)
 
     @property
     def root(self) -> Path:
-        """Where this node writes: the artifacts' own directory, or the scratch."""
+        """The directory that this node writes to: that of the artifacts, or the scratch directory."""
         return self._store.root
 
     def check(self) -> None:
-        """Raise `StorageUnavailable` unless the store answers and lets us in."""
+        """Raises `StorageUnavailable` unless the store responds and grants access."""
         self._store.check()
 
     def put_file(
         self, name: str, path: Path, *, final: bool = False, content_type: str | None = None
     ) -> None:
-        """Take the file at `path` over as `name`: it is gone from `path` afterwards.
+        """Moves the file at `path` into the store as `name`.
 
-        Readers see the old artifact or the whole new one. `final`: the name must be free, or `FileExistsError` (what
-        two runners race to write is written once; a bucket promises that up to `ATOMIC_BYTES`, and lets the last of
-        larger ones win, whole). `content_type` is what a signed URL answers with; a directory does not keep it.
+        Readers see either the old artifact or the complete new one.
+        final: raises `FileExistsError` if the name exists, so that of two racing runners only one writes. A bucket
+        guarantees that up to `ATOMIC_BYTES`; of larger files the last one wins, complete.
+        content_type: the type that a signed URL returns; a directory does not store it.
         """
         self._store.put_file(check_name(name), path, final, content_type)
 
     def put_bytes(
         self, name: str, data: bytes, *, final: bool = False, content_type: str | None = None
     ) -> None:
-        """Write `data` as `name`, with the same promises as `put_file`."""
+        """Writes `data` as `name`, with the same guarantees as `put_file`."""
         self._store.put_bytes(check_name(name), data, final, content_type)
 
     def link(self, name: str, target: str) -> None:
-        """Make `target` the same bytes as `name`, which may be deleted later, without reading them here."""
+        """Makes `target` a copy of `name` without reading it here, if possible. `name` may be deleted later."""
         self._store.link(check_name(name), check_name(target))
 
     def local_path(
         self, name: str, *, keep: bool = True, cancelled: Callable[[], bool] | None = None
     ) -> AbstractContextManager[Path]:
-        """A file with the artifact's bytes, for reading, valid inside the `with` block; `FileNotFoundError`.
+        """A read-only file with the artifact's bytes, valid inside the `with` block.
 
-        From a bucket it is a copy: with `keep` in the node's cache, fetched once for all its processes, otherwise
-        (what is read once) gone with the block. A transfer polls `cancelled` and ends in `JobCancelled`.
+        For a bucket it is a copy: with `keep` in the node's cache, fetched once for all processes of the node; without
+        (for artifacts read once) deleted after the block.
+        cancelled: polled during a transfer; if it returns True, `JobCancelled` is raised.
+        Raises `FileNotFoundError` if the artifact does not exist.
         """
         return self._store.local_path(check_name(name), keep, cancelled or _never)
 
-    def scratch(self, beside: str) -> AbstractContextManager[Path]:
-        """A directory for unfinished files of the artifact `beside`, gone afterwards, also when its process dies.
+    def scratch(self, name: str) -> AbstractContextManager[Path]:
+        """A directory for unfinished files of the artifact `name`, deleted afterwards even if the process dies.
 
-        A local one lies next to the artifact, so that it goes with the job; a late `put_file` out of it then fails
-        instead of bringing the prefix back.
+        In a local store it is next to the artifact and deleted with the job; a late `put_file` from it then fails
+        instead of recreating the prefix.
         """
-        return self._store.scratch(check_name(beside))
+        return self._store.scratch(check_name(name))
 
     def free_bytes(self) -> int:
-        """Room left for what this node writes."""
+        """Free bytes on the disk that this node writes to."""
         return self._store.free_bytes()
 
     def exists(self, name: str) -> bool:
         return self._store.exists(check_name(name))
 
     def size(self, name: str) -> int:
-        """Bytes of an artifact; `FileNotFoundError` when there is none."""
+        """The size in bytes. Raises `FileNotFoundError` if the artifact does not exist."""
         return self._store.size(check_name(name))
 
     def children(self, prefix: str) -> list[str]:
-        """The directories right below `prefix`, sorted: last segments only, `children("work")` gives job ids."""
+        """The names of the directories directly below `prefix`, sorted: `children("work")` gives job ids."""
         return sorted(self._store.children(_prefix(prefix)))
 
     def delete(self, name: str) -> None:
-        """Remove an artifact and the directories that it leaves empty; no error when it is gone already."""
+        """Deletes an artifact, if it exists, and the directories that become empty."""
         self._store.delete(check_name(name))
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove everything below `prefix/`, with this node's copies and unfinished files."""
+        """Deletes everything below `prefix/`, including this node's copies and unfinished files."""
         self._store.delete_prefix(_prefix(prefix))
 
     def signed_url(self, name: str, expires_s: float) -> str | None:
-        """A URL to GET the artifact with nothing else, for up to seven days; None on a local directory."""
+        """A URL that allows anyone to GET the artifact, for up to seven days; None for a local directory."""
         return self._store.signed_url(check_name(name), expires_s)
 
 
@@ -144,7 +148,7 @@ def _store(url_or_path: str | Path, disk: NodeDisk | None) -> DirectoryStore | B
         return DirectoryStore(Path(unquote(parts.path)))
     if parts.scheme not in SCHEMES or not parts.netloc:
         raise ValueError(
-            f"artifacts cannot lie at {parts.scheme}://{parts.netloc}: use a directory, file:///PATH, "
+            f"artifacts cannot be stored at {parts.scheme}://{parts.netloc}: use a directory, file:///PATH, "
             "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
         )
     if disk is None:

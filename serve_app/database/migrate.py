@@ -1,7 +1,7 @@
-"""The schema of the job table: `migrate` brings it to this version, `check` only looks.
+"""The version of the database schema: `migrate` updates it, `check` verifies it.
 
-Versions are numbers that grow. Migrations expand first and contract a release later, so two releases can share one
-database while a cluster is upgraded: code takes any schema that is not older than itself.
+Version numbers increase. Migrations expand first and contract a release later, so that two releases can share one
+database during a cluster's upgrade: code accepts any schema that is not older than itself.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from serve_app.database.engine import BUSY_S, is_sqlite, on_sqlite_connect, parse, reaching
+from serve_app.database.engine import BUSY_TIMEOUT_S, is_sqlite, parse, sync_every_commit, translated_errors
 from serve_app.errors import SchemaOutdated
 
 VERSION = "0004"
-FIRST = "0001"  # of the release that kept no version
-LOCK = 0x6269726566  # the number of our advisory lock
+FIRST = "0001"  # the schema of the release that recorded no version
+LOCK = 0x6269726566  # key of the advisory lock
 REMEDY = "run `birefnet-serve migrate --config …` with the profile of this service"
 
 
 def migrate(url: str) -> str:
-    """Create the job table or bring it to this version, and return the version reached.
+    """Creates the tables or updates them to this version, and returns the version reached.
 
-    Safe when several processes start at once: one of them works, the others wait and find it done.
+    Safe to run in several processes at once: one migrates, the others wait. Raises `SetupError` if the database cannot
+    be used.
     """
     parsed = parse(url)
-    with reaching(parsed):
+    with translated_errors(parsed):
         return _migrate_file(parsed) if is_sqlite(parsed) else _migrate_server(parsed)
 
 
 async def check(engine: AsyncEngine) -> None:
-    """Raise `SchemaOutdated` unless the schema is this version's or a later one."""
+    """Raises `SchemaOutdated` if the schema is missing or older than this version."""
     if is_sqlite(engine.url) and not Path(engine.url.database or "").exists():
         raise SchemaOutdated(f"the job table {engine.url.database} does not exist yet: {REMEDY}")
-    with reaching(engine.url):
+    with translated_errors(engine.url):
         async with engine.connect() as connection:
             found = await connection.run_sync(_version)
     if found is None:
-        raise SchemaOutdated(f"the database has no job table of a known version: {REMEDY}")
+        raise SchemaOutdated(f"the job table has no known version: {REMEDY}")
     if found < VERSION:
         raise SchemaOutdated(f"the job table has version {found}, this program needs {VERSION}: {REMEDY}")
 
@@ -58,11 +59,11 @@ def _migrate_server(url: URL) -> str:
 def _migrate_file(url: URL) -> str:
     path = Path(url.database or "")
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_S})
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S})
     with _file_lock(path):
-        _write_ahead(engine)
-        event.listen(engine, "connect", on_sqlite_connect)
-        event.listen(engine, "connect", _leave_transactions_to_us)
+        _enable_wal(engine)
+        event.listen(engine, "connect", sync_every_commit)
+        event.listen(engine, "connect", _disable_driver_transactions)
         event.listen(engine, "begin", _begin)
         with engine.begin() as connection:
             return _upgrade(connection)
@@ -72,7 +73,7 @@ def _upgrade(connection: Connection) -> str:
     found = _version(connection)
     if found is not None and found >= VERSION:
         return found
-    from alembic import command  # here, because replicas import this module only to check
+    from alembic import command  # imported here because replicas use this module only to check
     from alembic.config import Config
 
     config = Config()
@@ -93,15 +94,15 @@ def _version(connection: Connection) -> str | None:
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
-    """Beside the database, because SQLite's own locks cannot span the switch to WAL. The system frees it at any end."""
+    """A lock file next to the database: SQLite's own locks cannot span the switch to WAL. The kernel releases it."""
     with path.with_name(f"{path.name}.migrate").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _write_ahead(engine: Engine) -> None:
-    """Switch the file to WAL (it stays so). The switch does not wait for other processes: try again."""
-    deadline = time.monotonic() + BUSY_S
+def _enable_wal(engine: Engine) -> None:
+    """Switches the file to WAL, permanently. The switch does not wait for other processes' locks, so it is retried."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             with engine.connect() as connection:
@@ -113,8 +114,8 @@ def _write_ahead(engine: Engine) -> None:
             time.sleep(0.02)
 
 
-def _leave_transactions_to_us(connection: object, record: object) -> None:
-    # By itself the driver begins no transaction for DDL; with ours a migration is done whole or not at all.
+def _disable_driver_transactions(connection: object, record: object) -> None:
+    # The driver begins no transaction for DDL; `_begin` does, which makes a migration atomic.
     connection.isolation_level = None  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Queries over one database, and when they may begin."""
+"""The base class of stores: one database, opened with a check of its schema."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from serve_app.database.migrate import check
 
 
 class DatabaseStore:
-    """A database behind a URL: `sqlite:////var/lib/service/jobs.db`, `postgresql://user@host/database`."""
+    """A store at a database URL: `sqlite:////var/lib/service/jobs.db`, `postgresql://user@host/database`."""
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
 
     async def open(self) -> None:
-        """Raises `SchemaOutdated` when the schema is not this version's (`migrate` makes it so)."""
+        """Raises `SchemaOutdated` if the schema is older than this version (`migrate` updates it)."""
         await check(self._database.writer)
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
-"""The job table and its companions in SQLAlchemy Core, and the database's clock.
+"""The tables in SQLAlchemy Core, and the database's clock.
 
-What the tables are on disk is made by the migrations; `metadata` says the same to the statements.
+The migrations create the tables; `metadata` describes the same schema for the statements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class now(FunctionElement[float]):
-    """Seconds since 1970 on the database's clock: the one clock that all runners share."""
+    """Unix time in seconds on the database's clock, which all runners share."""
 
     type = Double()
     inherit_cache = True
@@ -35,7 +35,7 @@ class now(FunctionElement[float]):
 
 @compiles(now, "sqlite")
 def _now_sqlite(element: now, compiler: SQLCompiler, **kwargs: Any) -> str:
-    # Milliseconds. unixepoch('subsec') would say it plainer, but needs SQLite 3.42; Debian 12 has 3.40.
+    # In milliseconds. unixepoch('subsec') would be plainer, but needs SQLite 3.42; Debian 12 has 3.40.
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
@@ -46,13 +46,13 @@ def _now_postgresql(element: now, compiler: SQLCompiler, **kwargs: Any) -> str:
 
 metadata = MetaData()
 
-# SQLite numbers rows by itself only in a column that is called INTEGER.
+# SQLite autoincrements only a column of type INTEGER.
 _number = BigInteger().with_variant(Integer, "sqlite")
 
 jobs = Table(
     "jobs",
     metadata,
-    # Created order: a number, because two inserts can share a millisecond.
+    # Order of creation: a number, because two inserts can share a millisecond.
     Column("number", _number, primary_key=True, autoincrement=True),
     Column("id", String(64), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
@@ -71,12 +71,12 @@ jobs = Table(
     Column("seconds_left", Double),
     Column("result", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
-    # "" for none: a unique index takes any two NULLs for different.
+    # "" for no account: a unique index treats any two NULLs as different.
     Column("account", String(255), nullable=False),
     Column("idempotency_key", String(255)),
     Column("fingerprint", String(64)),
     Column("start_by", Double),
-    Column("hint", Text),  # read by nobody; goes when no version that writes it can share the table any more
+    Column("hint", Text),  # unused; to be dropped once no version that writes it can share the table
     Column("retry", Boolean, nullable=False),
     Column("keep_result", Boolean, nullable=False),
     Column("lifetime_s", Double),
@@ -90,7 +90,7 @@ jobs = Table(
     sqlite_autoincrement=True,
 )
 
-# Apart from the jobs: an input can be a whole video, and SQLite writes a row anew with each change to it.
+# Separate from the jobs: an input can be a whole video, and SQLite rewrites a row with each change to it.
 inputs = Table(
     "inputs",
     metadata,
@@ -118,7 +118,7 @@ pieces = Table(
     Column("piece", JSON, nullable=False),
 )
 
-# Webhooks to be sent, one for each finished job that asked for it; owner and expires_at are the sender's lease.
+# The webhook of each finished job that has one; owner and expires_at are the dispatcher's lease.
 deliveries = Table(
     "deliveries",
     metadata,
@@ -133,7 +133,7 @@ deliveries = Table(
     Index("deliveries_due", "done", "next_at"),
 )
 
-# What the secret of a key hashes to, never the secret.
+# Holds the hash of a key's secret, never the secret.
 api_keys = Table(
     "api_keys",
     metadata,

@@ -1,8 +1,8 @@
-"""Which addresses a fetch may connect to, decided at connect time.
+"""Restricts the addresses that an HTTP client may connect to, at connect time.
 
-Checking a host name beforehand is not enough: the name may resolve to another address when the connection is
-made (DNS rebinding). So the network backend below resolves the name once, checks every address that came out,
-and connects to one of exactly these. It sees each connection, those after redirects included.
+Checking a host name beforehand is not enough: the name may resolve to another address when the connection is made (DNS
+rebinding). Therefore the network backend resolves the name once, checks all its addresses, and connects to one of them.
+This covers every connection, including those after redirects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressGuardError(Exception):
-    """No connection was tried. These reach the caller of the HTTP client as they are."""
+    """A connection was not attempted. httpx passes these exceptions on unchanged."""
 
     def __init__(self, host: str) -> None:
         super().__init__(host)
@@ -37,35 +37,35 @@ class HostNotFound(AddressGuardError):
 
 
 class AddressRefused(AddressGuardError):
-    """An address of `host` is not a permitted one."""
+    """An address of `host` is not permitted."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether `address` lies on the public internet, looking through IPv6 forms that carry an IPv4 one."""
+    """Whether `address` is on the public internet; of an IPv6 address that embeds an IPv4 one, the latter decides."""
     if isinstance(address, ipaddress.IPv6Address):
-        carried = address.ipv4_mapped or address.sixtofour
+        embedded = address.ipv4_mapped or address.sixtofour
         if address.teredo:
-            carried = address.teredo[1]
+            embedded = address.teredo[1]
         if address in _NAT64:
-            carried = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if carried is not None:
-            return is_public(carried)
+            embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(embedded)
     return address.is_global and not address.is_multicast
 
 
-def anywhere(address: Address) -> bool:
-    """Permits every address: for services whose users may read the private network."""
+def permit_all(address: Address) -> bool:
+    """Permits every address, for services whose clients may use the private network."""
     return True
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of `host` from the system's resolver; `OSError` when there are none."""
+    """The addresses of `host`, by the system's resolver. Raises `OSError` if there are none."""
     infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects only where `permitted` says yes for every address of the host; else raises AddressGuardError."""
+    """Connects to a host only if `permitted` accepts all its addresses. Raises `AddressGuardError` otherwise."""
 
     def __init__(self, permitted: Permission, resolver: Resolver = resolve) -> None:
         self._permitted = permitted
@@ -105,7 +105,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 class _GuardedTransport(httpx.AsyncHTTPTransport):
-    """httpx's own transport over a connection pool with a guarded backend (httpx has no argument for it)."""
+    """httpx's transport with a guarded backend, for which httpx has no argument."""
 
     def __init__(self, backend: GuardedBackend) -> None:
         self._pool = httpcore.AsyncConnectionPool(
@@ -115,21 +115,21 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """The certificates are read once: it takes longer than a request."""
+    """The TLS context, cached: loading the certificates takes longer than a request."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 def guarded_backend(allow_private: bool) -> GuardedBackend:
-    """`allow_private`: whether hosts outside the public internet may be reached."""
-    return GuardedBackend(anywhere if allow_private else is_public)
+    """A guarded backend. `allow_private`: whether it may connect to hosts outside the public internet."""
+    return GuardedBackend(permit_all if allow_private else is_public)
 
 
 def guarded_client(
     backend: GuardedBackend, timeout: httpx.Timeout, headers: Mapping[str, str], max_redirects: int = 0
 ) -> httpx.AsyncClient:
-    """A client for one request to an address that a stranger has chosen.
+    """An HTTP client for one request to an untrusted URL.
 
-    Proxies named in the environment are not used: behind one, the address really connected to could not be checked.
+    It ignores proxies set in the environment: behind a proxy, the final address could not be checked.
     """
     return httpx.AsyncClient(
         transport=_GuardedTransport(backend),

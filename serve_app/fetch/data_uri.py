@@ -13,7 +13,7 @@ _SPACE = re.compile(rb"[ \t\r\n\f]+")
 
 
 def decode(uri: str) -> bytes:
-    """The bytes that a data URI carries; `DownloadFailed` when it is malformed."""
+    """The bytes of a data URI. Raises `DownloadFailed` if it is malformed."""
     header, comma, payload = uri.partition(",")
     if not comma:
         raise DownloadFailed(
@@ -22,7 +22,9 @@ def decode(uri: str) -> bytes:
     try:
         data = unquote_to_bytes(payload)
     except UnicodeEncodeError as error:
-        raise DownloadFailed("The data URI in video_url has characters that no encoding can hold.") from error
+        raise DownloadFailed(
+            "The data URI in video_url contains characters that cannot be encoded."
+        ) from error
     if not header.lower().rstrip().endswith(";base64"):
         return data
     data = _SPACE.sub(b"", data).rstrip(b"=")

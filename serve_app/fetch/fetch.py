@@ -1,4 +1,4 @@
-"""Fetching a source: an http(s) URL or a data URI becomes a file, or a `DownloadFailed` that says why."""
+"""Fetches a source from an http(s) URL or a data URI into a file."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ FLUSH_BYTES = 1 << 20
 HEADERS = {
     "User-Agent": "birefnet-serve",
     "Accept": "*/*",
-    "Accept-Encoding": "identity",  # videos do not compress; sizes are those of the file
+    "Accept-Encoding": "identity",  # videos do not compress, and sizes must be those of the file
 }
 
 
 async def fetch(url: str, out: Path, limits: FetchSettings, backend: GuardedBackend | None = None) -> int:
-    """Write what `url` names to `out` and return its size in bytes.
+    """Writes the source at `url` to `out`, and returns its size in bytes.
 
-    Raises `DownloadFailed`, `FileTooLarge` or `StorageFull`; on any failure, cancellation included, `out` is
-    removed. `backend` decides where connections may go; by default `limits.allow_private` does.
+    backend: restricts connections; by default as `limits.allow_private` says.
+    Raises `DownloadFailed`, `FileTooLarge` or `StorageFull`. On any failure, including cancellation, `out` is removed.
     """
     scheme = url.partition(":")[0].lower()
     if scheme not in ("http", "https", "data"):
@@ -50,7 +50,7 @@ async def fetch(url: str, out: Path, limits: FetchSettings, backend: GuardedBack
 
 @contextmanager
 def _target(out: Path) -> Iterator[BinaryIO]:
-    """The file to write, which outlives the block only when the block succeeds."""
+    """Opens the file to write, and removes it if the block fails."""
     try:
         with out.open("wb") as file:
             yield file
@@ -72,7 +72,7 @@ async def _unpack(uri: str, file: BinaryIO, limits: FetchSettings) -> int:
 async def _download(url: str, file: BinaryIO, limits: FetchSettings, backend: GuardedBackend) -> int:
     _check(url)
     try:
-        async with asyncio.timeout(limits.total_s), _answer(url, limits, backend) as response:
+        async with asyncio.timeout(limits.total_s), _response(url, limits, backend) as response:
             return await _save(response, file, limits)
     except HostNotFound as error:
         raise DownloadFailed(
@@ -100,19 +100,21 @@ async def _download(url: str, file: BinaryIO, limits: FetchSettings, backend: Gu
             "a redirect leads to something other than http or https", "use the final URL"
         ) from error
     except httpx.HTTPError as error:
-        raise _failed(f"the transfer broke off ({_reason(error)})", "try again") from error
+        raise _failed(f"the transfer was interrupted ({_reason(error)})", "try again") from error
 
 
 def _check(url: str) -> None:
     try:
         if not httpx.URL(url).host:
-            raise httpx.InvalidURL("it names no host")
-    except (httpx.InvalidURL, ValueError) as error:  # ValueError: what no encoding can hold
+            raise httpx.InvalidURL("it has no host")
+    except (httpx.InvalidURL, ValueError) as error:  # ValueError: characters that cannot be encoded
         raise _failed(f"the URL is not valid ({error})", "check video_url") from error
 
 
 @asynccontextmanager
-async def _answer(url: str, limits: FetchSettings, backend: GuardedBackend) -> AsyncIterator[httpx.Response]:
+async def _response(
+    url: str, limits: FetchSettings, backend: GuardedBackend
+) -> AsyncIterator[httpx.Response]:
     timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s)
     async with (
         guarded_client(backend, timeout, HEADERS, MAX_REDIRECTS) as client,
@@ -125,9 +127,9 @@ async def _answer(url: str, limits: FetchSettings, backend: GuardedBackend) -> A
 
 
 async def _save(response: httpx.Response, file: BinaryIO, limits: FetchSettings) -> int:
-    """Stream to disk. A body shorter than its Content-Length is an error of the HTTP parser already."""
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdecimal() and int(announced) > limits.max_bytes:
+    """Streams the body to disk. The HTTP parser already raises if it is shorter than its Content-Length."""
+    declared = response.headers.get("Content-Length", "")
+    if declared.isdecimal() and int(declared) > limits.max_bytes:
         raise _too_large(limits)
     total = 0
     async for block in response.aiter_bytes(FLUSH_BYTES):
@@ -150,7 +152,7 @@ def _failed(what: str, remedy: str) -> DownloadFailed:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause: the parser's or the system's words, not those of the layers above it."""
+    """The message of the innermost cause, from the HTTP parser or the system."""
     cause: BaseException | None = error
     while cause is not None:
         error, cause = cause, cause.__cause__ or cause.__context__

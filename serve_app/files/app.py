@@ -1,7 +1,7 @@
-"""The file server: downloads of outputs and uploads for players and browsers, and the way in for uploads.
+"""The file server: serves outputs and uploads to players and browsers, and receives uploads.
 
-`GET /files/{signature}/{name}` serves artifacts below `outputs/` and `uploads/`, straight from disk with ranges, to
-whoever has the signed URL; there is nothing to list. From a bucket the bytes come by a signed URL of its own.
+`GET /files/{signature}/{name}` serves artifacts below `outputs/` and `uploads/` to anyone with the signed URL: from
+disk, with ranges, or by a redirect to a signed URL of the bucket. Files cannot be listed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from serve_app.files.upload_routes import REFUSALS, UploadRoutes, upload_error
 from serve_app.files.uploads import Uploads
 from serve_app.settings import UploadSettings
 
-REDIRECT_S = 3600.0  # how long a bucket's URL is good that somebody was sent to
+REDIRECT_S = 3600.0  # how long a bucket's URL in a redirect is valid
 
 CORS = [
     (b"access-control-allow-origin", b"*"),
@@ -49,13 +49,14 @@ PREFLIGHT = {
 def make_files_app(
     artifacts: Artifacts, signer: Signer, limits: UploadSettings, public_url: str | None = None
 ) -> Starlette:
-    """The ASGI application over an artifact store. `public_url`: itself as clients see it, when that is not the host
-    they asked.
+    """The ASGI application over an artifact store.
+
+    public_url: the file server's URL as clients see it, if it differs from the request's host.
     """
     uploads = UploadRoutes(Uploads(artifacts, limits), signer, limits, public_url)
     app = Starlette(
         routes=[*uploads.routes(), Route("/files/{signature}/{name:path}", Downloads(artifacts, signer).get)],
-        middleware=[Middleware(_CrossOrigin)],
+        middleware=[Middleware(_Cors)],
         exception_handlers={HTTPException: _error, **dict.fromkeys(REFUSALS, upload_error)},
     )
     app.router.redirect_slashes = False
@@ -63,7 +64,7 @@ def make_files_app(
 
 
 class Downloads:
-    """The handler for files."""
+    """The download handler."""
 
     def __init__(self, artifacts: Artifacts, signer: Signer) -> None:
         self._artifacts = artifacts
@@ -74,13 +75,13 @@ class Downloads:
         if not (_is_public(name) and self._signer.verifies(name, request.path_params["signature"])):
             raise HTTPException(404)
         if not self._artifacts.is_local:
-            return await asyncio.to_thread(self._elsewhere, name, request.method)
+            return await asyncio.to_thread(self._redirect, name, request.method)
         found = await asyncio.to_thread(self._find, name)
         if found is None:
             raise HTTPException(404)
         path, status = found
         response = _Download(path, media_type=content_type(name), stat_result=status)
-        if _unchanged(request.headers, response):
+        if _not_modified(request.headers, response):
             keep = {name: response.headers[name] for name in ("etag", "last-modified")}
             return Response(status_code=304, headers=keep)
         return response
@@ -93,8 +94,8 @@ class Downloads:
             return None
         return (path, status) if stat.S_ISREG(status.st_mode) else None
 
-    def _elsewhere(self, name: str, method: str) -> Response:
-        """Where the bucket has it. A signed URL is good for one method, so HEAD is answered here."""
+    def _redirect(self, name: str, method: str) -> Response:
+        """A redirect to the bucket. A signed URL is valid for one method, so HEAD is answered here."""
         if method == "HEAD":
             try:
                 size = self._artifacts.size(name)
@@ -103,16 +104,16 @@ class Downloads:
             headers = {"Content-Length": str(size), "Accept-Ranges": "bytes"}
             return Response(headers=headers, media_type=content_type(name))
         url = self._artifacts.signed_url(name, REDIRECT_S)
-        assert url is not None  # only a directory has none
+        assert url is not None  # only a directory store returns None
         return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
 
 
 class _Download(FileResponse):
-    chunk_size = 256 * 1024  # what one reader holds in memory; the server waits for slow ones
+    chunk_size = 256 * 1024  # memory per download; the server applies backpressure to slow readers
 
 
-class _CrossOrigin:
-    """Lets pages of any origin play, read and upload files: answers preflights, and adds headers, to errors too."""
+class _Cors:
+    """CORS for pages of any origin: answers preflight requests, and adds headers to all replies, errors included."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -129,15 +130,15 @@ class _CrossOrigin:
 
 
 def _is_public(name: str) -> bool:
-    """Whether artifacts of this name are for clients. Others are never signed; this is the second lock."""
+    """Whether clients may read artifacts of this name. Others are never signed; this is a second check."""
     try:
         return is_output(check_name(name)) or name.startswith(UPLOADS)
     except ValueError:
         return False
 
 
-def _unchanged(headers: Headers, response: FileResponse) -> bool:
-    """Whether the client's copy is current (RFC 9110: If-None-Match decides alone when it is there)."""
+def _not_modified(headers: Headers, response: FileResponse) -> bool:
+    """Whether the client's copy is current (RFC 9110, section 13.2.2: If-None-Match takes precedence)."""
     if (tags := headers.get("if-none-match")) is not None:
         known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
         return "*" in known or response.headers["etag"] in known

@@ -1,4 +1,4 @@
-"""The Serve deployment around the file server: Serve supervises it, no byte of a file goes through Serve."""
+"""The Serve deployment of the file server: Serve supervises it, but no file passes through Serve's proxy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from serve_app.settings import Settings
 
 @serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0.1})
 class FileServer:
-    """Serves outputs and takes uploads on a port of its own, in the replica's event loop. With `files.upstream` it is
-    the reverse proxy for everything else as well.
+    """Serves outputs and receives uploads on a separate port, in the replica's event loop.
+
+    With `files.upstream`, it is also the reverse proxy for everything else.
     """
 
-    # Serve awaits an async constructor; Python's typing does not know of such a thing.
+    # Serve awaits an async constructor, which Python's type system does not allow.
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
         files = settings.files
         app = make_files_app(Artifacts.of(settings), Signer.of(settings), settings.uploads, files.public_url)
@@ -29,15 +30,15 @@ class FileServer:
         await self._server.start()
 
     async def port(self) -> int:
-        """The port that it listens on, for when 0 was asked for."""
+        """The port that the server listens on."""
         return self._server.port
 
     async def check_health(self) -> None:
-        """Fails when the server has ended, so that Serve starts a new replica."""
+        """Raises `RuntimeError` if the server has stopped, so that Serve replaces the replica."""
         self._server.check()
 
     async def __del__(self) -> None:
-        """Serve awaits this before it ends the replica."""
+        """Stops the server. Serve awaits this before it ends the replica."""
         if hasattr(self, "_server"):
             await self._server.stop()
             if self._proxy is not None:

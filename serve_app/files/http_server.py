@@ -1,4 +1,4 @@
-"""A uvicorn server that is a guest in somebody else's event loop: it can be started, watched and stopped."""
+"""A uvicorn server that runs in an existing event loop, with start, health check and stop."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from serve_app.settings import TlsSettings
 
 
 class HttpServer:
-    """Serves `app` on `host`:`port` from `start` to `stop`, with `tls` over https. Port 0 takes a free one.
+    """Serves `app` on `host`:`port` from `start` to `stop`; over https with `tls`. Port 0 chooses a free one.
 
-    drain_s: whole seconds that transfers get to end after `stop`.
+    drain_s: seconds, rounded, that transfers may take to finish after `stop`.
+    Raises `OSError` if the port cannot be bound.
     """
 
     def __init__(
@@ -33,11 +34,11 @@ class HttpServer:
             ssl_certfile=tls.certificate if tls else None,
             ssl_keyfile=tls.key if tls else None,
         )
-        self._server = _Guest(config)
+        self._server = _EmbeddedServer(config)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Return when requests are answered; raise what kept the server from starting."""
+        """Returns when the server accepts requests. Raises `RuntimeError` from the cause if it cannot start."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started:
             if self._task.done():
@@ -45,30 +46,30 @@ class HttpServer:
             await asyncio.sleep(0.005)
 
     def check(self) -> None:
-        """Raise `RuntimeError` when the server does not run."""
+        """Raises `RuntimeError` if the server is not running."""
         if self._task is None or self._task.done():
             cause = self._task.exception() if self._task and not self._task.cancelled() else None
             raise RuntimeError(f"the HTTP server on port {self.port} has stopped") from cause
 
     async def stop(self) -> None:
-        """Stop listening, let transfers end for the drain time, then cut them."""
+        """Stops listening, waits up to the drain time for transfers to finish, then closes them."""
         self._server.should_exit = True
         if self._task is not None:
             with contextlib.suppress(Exception):
                 await self._task
-            await self._cut()
+            await self._abort_connections()
         self._socket.close()
 
-    async def _cut(self) -> None:
-        """End what outlasted the drain: uvicorn has only asked for it, and a reader may never come back."""
+    async def _abort_connections(self) -> None:
+        """Aborts connections that outlasted the drain: uvicorn only asks them to close."""
         state = self._server.server_state
         await asyncio.gather(*state.tasks, return_exceptions=True)
         for connection in list(state.connections):
             connection.transport.abort()
 
 
-class _Guest(uvicorn.Server):
-    """Leaves the signals to the host process."""
+class _EmbeddedServer(uvicorn.Server):
+    """A server that leaves signals to the host process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -76,11 +77,11 @@ class _Guest(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket that another server of ours may share: in a rolling update old and new overlap."""
+    """A bound socket with SO_REUSEPORT: in a rolling update the old and the new server overlap."""
     family, _, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    # asyncio asks for the protocol, and without it leaves connections to Nagle: 40 ms for each short reply.
+    # asyncio disables Nagle's algorithm only if the protocol is set; otherwise each short reply takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""URLs of artifacts for clients of which only the address of the file server is known."""
+"""URLs of artifacts for clients."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from serve_app.files.upload_names import UPLOADS
 
 @dataclass(frozen=True, slots=True)
 class FileLinks:
-    """Signs URLs. `artifacts`: the store, when it is a bucket that serves its files itself."""
+    """Builds signed URLs. `artifacts`: the store, if it is a bucket that serves its files itself."""
 
     signer: Signer
     artifacts: Artifacts | None = None
 
     def at(self, name: str, base: str) -> str:
-        """The URL of `name`; `base` is the file server as the client sees it, without a slash at the end.
+        """The URL of `name`; `base` is the file server's URL as the client sees it, without a trailing slash.
 
-        Outputs in a bucket come from there. Uploads do not: their URLs have to outlast what a bucket signs for, and
-        to be known again by the runner.
+        Outputs in a bucket get a URL of the bucket. Uploads do not: their URLs must stay valid longer than a bucket's
+        signatures, and the runner must recognize them.
         """
         if self.artifacts is not None and not name.startswith(UPLOADS):
             url = self.artifacts.signed_url(name, MAX_EXPIRY_S)

@@ -1,7 +1,7 @@
-"""The reverse proxy: files and the whole API on one port, told apart by path and host name.
+"""The reverse proxy: files and the API on one port, distinguished by path and host name.
 
-Requests for files are answered in this process. Everything else is relayed to Serve's proxy on loopback: bodies pass
-in both directions as they come, so that an input of hundreds of megabytes takes no memory and events are not held up.
+Requests for files are answered in this process. Everything else is relayed to Serve's proxy on loopback. Bodies are
+streamed in both directions, so that an input of hundreds of megabytes takes no memory and events are not delayed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from serve_app.fal import is_cdn
 logger = logging.getLogger("ray.serve")
 
 FILES = "/files/"
-# No limit for reading: a run is answered after minutes.
+# No read timeout: a run is answered after minutes.
 LIMITS = {"timeout": {"connect": 10.0, "read": None, "write": None, "pool": None}}
-# Shorter than any server keeps an idle connection: one that it has just closed would cost a request.
+# Shorter than any server's keep-alive: a request on a connection that the server has just closed would fail.
 KEEP_ALIVE_S = 2.0
 
 Headers = list[tuple[bytes, bytes]]
@@ -42,64 +42,66 @@ HOP_BY_HOP = frozenset(
     )
 )
 SCHEME = b"x-forwarded-proto"
-ANSWERED_HERE = frozenset((SCHEME, b"expect"))  # of a request: told anew, dealt with by our server
-OWN = frozenset((b"date", b"server"))  # of a reply: our server adds its own
+REPLACED = frozenset((SCHEME, b"expect"))  # request headers that this server sets anew or handles itself
+SERVER_HEADERS = frozenset((b"date", b"server"))  # reply headers that this server adds itself
 
 
 class ReverseProxy:
-    """Gives what concerns files to the application `files`, and everything else to the server at `upstream`."""
+    """Routes requests for files to the application `files`, and all others to the server at `upstream`."""
 
     def __init__(self, files: ASGIApp, upstream: str) -> None:
         self._files = files
         self._upstream = httpcore.URL(upstream)
-        # Any number of connections: each run that waits holds one, and status calls must not queue behind them.
+        # Unlimited connections: each waiting run holds one, and status calls must not queue behind them.
         self._pool = httpcore.AsyncConnectionPool(max_connections=None, keepalive_expiry=KEEP_ALIVE_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(FILES) or is_cdn(_host(scope)):
             await self._files(scope, receive, send)
             return
-        caller = _Caller(scope, receive)
+        client = _Client(scope, receive)
         tasks = [
-            asyncio.create_task(self._relay(scope, caller, send)),
-            asyncio.create_task(caller.leaves()),
+            asyncio.create_task(self._relay(scope, client, send)),
+            asyncio.create_task(client.disconnected()),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():
                 tasks[0].result()
         finally:
-            for task in tasks:  # a relay that is cut closes its connection, by which Serve knows
+            for task in tasks:  # a cancelled relay closes its connection, which notifies Serve
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Close the idle connections; call it when no request is under way."""
+        """Closes the idle connections. Call it when no request is in progress."""
         await self._pool.aclose()
 
-    async def _relay(self, scope: Scope, caller: _Caller, send: Send) -> None:
+    async def _relay(self, scope: Scope, client: _Client, send: Send) -> None:
         started = False
         try:
             async with self._pool.stream(
                 scope["method"],
                 self._address(scope),
                 headers=_request_headers(scope),
-                content=caller.body() if caller.sends_body else None,
+                content=client.body() if client.sends_body else None,
                 extensions=LIMITS,
             ) as reply:
                 started = True
-                headers = _end_to_end(reply.headers, OWN)
+                headers = _end_to_end(reply.headers, SERVER_HEADERS)
                 await send({"type": "http.response.start", "status": reply.status, "headers": headers})
                 async for chunk in reply.aiter_stream():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body"})
         except ClientDisconnect:
-            pass  # nobody reads a reply
+            pass  # no client to reply to
         except (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException) as error:
             if started:
-                raise  # the server then cuts the connection, and the client sees that it lacks something
-            refusal = _malformed(error) if isinstance(error, httpcore.LocalProtocolError) else _down(error)
-            await refusal(scope, caller.receive, send)
+                raise  # the server then closes the connection, so the client notices that the reply is incomplete
+            refusal = (
+                _malformed(error) if isinstance(error, httpcore.LocalProtocolError) else _unreachable(error)
+            )
+            await refusal(scope, client.receive, send)
 
     def _address(self, scope: Scope) -> httpcore.URL:
         query = scope["query_string"]
@@ -108,8 +110,8 @@ class ReverseProxy:
         return httpcore.URL(scheme=base.scheme, host=base.host, port=base.port, target=target)
 
 
-class _Caller:
-    """The client of one request: what it sends, and when it goes away."""
+class _Client:
+    """The client of one request: its body and its disconnection."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.receive = receive
@@ -121,7 +123,7 @@ class _Caller:
             self._finished.set()
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body as it comes; `ClientDisconnect` when it breaks off."""
+        """Streams the body. Raises `ClientDisconnect` if the client disconnects before its end."""
         more = True
         while more:
             message = await self.receive()
@@ -132,8 +134,8 @@ class _Caller:
                 yield chunk
         self._finished.set()
 
-    async def leaves(self) -> None:
-        """Return when the client has gone. While the body is read, its reader sees that."""
+    async def disconnected(self) -> None:
+        """Returns when the client has disconnected. Until the body was read, `body` notices that instead."""
         await self._finished.wait()
         while (await self.receive())["type"] != "http.disconnect":
             pass
@@ -144,14 +146,14 @@ def _host(scope: Scope) -> str:
 
 
 def _request_headers(scope: Scope) -> Headers:
-    headers = _end_to_end(scope["headers"], ANSWERED_HERE)
-    # Not a header of the connection alone here: it is what frames a body of unknown length.
+    headers = _end_to_end(scope["headers"], REPLACED)
+    # Hop-by-hop, but kept: httpcore needs it to frame a body of unknown length.
     headers += [(name, value) for name, value in scope["headers"] if name == b"transfer-encoding"]
     return [*headers, (SCHEME, scope["scheme"].encode())]
 
 
 def _end_to_end(headers: Iterable[tuple[bytes, bytes]], without: frozenset[bytes]) -> Headers:
-    """Every header but those of the connection, those that `Connection` names, and `without`."""
+    """The headers without the hop-by-hop ones, those that `Connection` names, and those in `without`."""
     lower = [(name.lower(), value) for name, value in headers]
     named = {
         option.strip().lower()
@@ -163,15 +165,15 @@ def _end_to_end(headers: Iterable[tuple[bytes, bytes]], without: frozenset[bytes
     return [(name, value) for name, value in lower if name not in dropped]
 
 
-def _down(error: Exception) -> JSONResponse:
-    """The reply when nobody answers behind the door."""
-    logger.warning("a request could not be relayed: %r", error)
+def _unreachable(error: Exception) -> JSONResponse:
+    """The reply if the upstream does not answer."""
+    logger.warning("cannot relay a request: %r", error)
     detail = "The service does not answer at the moment. Try again later."
     return _refusal(503, detail, "runner_connection_refused", "true")
 
 
 def _malformed(error: Exception) -> JSONResponse:
-    """The reply to what our server lets through and no other has to take."""
+    """The reply to a request that this server accepts but that cannot be relayed as valid HTTP."""
     return _refusal(400, f"The request is not valid HTTP: {error}.", "bad_request", "false")
 
 

@@ -1,8 +1,8 @@
-"""Signatures of our own: file URLs that need no account, and tokens that carry what their holder may do.
+"""Signed file URLs, which need no account, and signed tokens with claims.
 
-HMAC-SHA256 under one secret of the installation. Each purpose has a key of its own, so that what was signed for one
-purpose means nothing for another. A file URL is `{base}/files/{signature}/{name}`: the signature stands in the path,
-because clients append to such URLs (`…/multipart/{upload}/1`) and drop their query.
+HMAC-SHA256 (RFC 2104) under one secret per installation. Each purpose has a separate key, so that a signature for one
+purpose is invalid for any other. A file URL is `{base}/files/{signature}/{name}`: the signature is in the path because
+clients append to such URLs (`…/multipart/{upload}/1`) and drop their query.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from serve_app.settings import Settings
 
 SECRET_FILE = "secret"
 SECRET_BYTES = 32
-SHORTEST_SECRET = 16  # characters of a secret that is given in the settings
-LONGEST_URL = 4096
+MIN_SECRET_LENGTH = 16  # characters, of a secret in the settings
+MAX_URL_LENGTH = 4096
 SIGNATURE_BYTES = 24  # 192 bits; 32 characters without padding
 
 _FILE = re.compile(r"/files/(?P<signature>[^/]+)/(?P<name>.+)")
 
 
 class Purpose(StrEnum):
-    """What a token is for."""
+    """What a token allows."""
 
     UPLOADS = "uploads"  # store files at the file server
     PUT = "put"  # write one file
@@ -44,11 +44,11 @@ class Purpose(StrEnum):
 
 
 class TokenRejected(Exception):
-    """The token is forged, for something else, or too old; the message says which."""
+    """The token is invalid or expired; the message says which."""
 
 
 class Signer:
-    """Signs and checks. All processes of an installation hold the same secret."""
+    """Signs and verifies. All processes of an installation use the same secret."""
 
     def __init__(self, secret: bytes) -> None:
         self._file_key = _key(secret, "file")
@@ -56,37 +56,40 @@ class Signer:
 
     @classmethod
     def load(cls, secret: str | None, directory: Path) -> Self:
-        """With the given secret, or the one in `directory`, which is made when it is missing."""
+        """Uses the given secret, or the one stored in `directory`, which is created if it is missing.
+
+        Raises `SetupError` if the secret is too short, or if the stored one cannot be read or written.
+        """
         if secret is None:
             return cls(_stored_secret(directory))
-        if len(secret) < SHORTEST_SECRET:
+        if len(secret) < MIN_SECRET_LENGTH:
             raise SetupError(
-                f"The secret has {len(secret)} characters and needs {SHORTEST_SECRET}: "
+                f"The secret has {len(secret)} characters and needs {MIN_SECRET_LENGTH}: "
                 "set a random one, such as `openssl rand -hex 32` prints."
             )
         return cls(secret.encode())
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The installation's own. Raises SetupError when its secret cannot be used."""
+        """The signer of an installation. Raises `SetupError` if its secret cannot be used."""
         return cls.load(settings.secret_text, settings.data_dir)
 
     def sign_path(self, name: str) -> str:
-        """The signature of the artifact `name`. It has no expiry: the URL ends when the file is deleted."""
+        """The signature of the artifact `name`. It does not expire: the URL is valid until the file is deleted."""
         return _sign(self._file_key, name)
 
     def verifies(self, name: str, signature: str) -> bool:
-        """Whether `signature` is that of the artifact `name`."""
+        """Whether `signature` is valid for the artifact `name`."""
         return hmac.compare_digest(self.sign_path(name).encode(), _utf8(signature))
 
     def file_path(self, name: str) -> str:
-        """The path of the artifact's URL, below the file server's base."""
+        """The path of the artifact's URL, relative to the file server's base."""
         return f"/files/{self.sign_path(name)}/{quote(name)}"
 
     def name_in(self, url: str) -> str | None:
-        """The artifact that `url` stands for, by whatever host it was reached, or None when it is not one of ours."""
-        if len(url) > LONGEST_URL or not url.startswith(("http://", "https://")):
-            return None  # a data URI above all, which may be half a gigabyte
+        """The artifact of a file URL, whatever its host; None if the URL is not one that this installation signed."""
+        if len(url) > MAX_URL_LENGTH or not url.startswith(("http://", "https://")):
+            return None  # mainly for data URIs, which may have half a gigabyte
         try:
             match = _FILE.search(urlsplit(url).path)
         except ValueError:
@@ -97,20 +100,20 @@ class Signer:
         return name if self.verifies(name, match["signature"]) else None
 
     def token(self, purpose: Purpose, claims: Mapping[str, Any], lifetime_s: float) -> str:
-        """A text that is safe in URLs and headers, for `lifetime_s` seconds from now."""
+        """A signed token, valid for `lifetime_s` seconds from now, safe in URLs and headers."""
         body = {**claims, "exp": int(time.time() + lifetime_s)}
         text = urlsafe_b64encode(json.dumps(body, separators=(",", ":")).encode()).decode().rstrip("=")
         return f"{text}.{_sign(self._token_keys[purpose], text)}"
 
     def claims(self, purpose: Purpose, token: str) -> dict[str, Any]:
-        """What `token` says, its expiry as `exp` (epoch seconds); `TokenRejected` otherwise."""
+        """The claims of `token`, with its expiry as `exp` (Unix time in seconds). Raises `TokenRejected` if invalid."""
         text, _, signature = token.partition(".")
         expected = _sign(self._token_keys[purpose], text)
         if not hmac.compare_digest(expected.encode(), _utf8(signature)):
-            raise TokenRejected("The token is not valid here. Ask for a new one.")
+            raise TokenRejected("The token is not valid. Request a new one.")
         claims: dict[str, Any] = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         if claims["exp"] <= time.time():
-            raise TokenRejected("The token has expired. Ask for a new one.")
+            raise TokenRejected("The token has expired. Request a new one.")
         return claims
 
 
@@ -124,34 +127,34 @@ def _sign(key: bytes, text: str) -> str:
 
 
 def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # whatever a URL was decoded to
+    return text.encode("utf-8", "surrogatepass")  # decoded URLs may contain surrogates
 
 
 def _stored_secret(directory: Path) -> bytes:
-    """The secret in its file. Of several processes that find none, one makes it and all read that one."""
+    """The secret in its file. If several processes find none, one creates it and all read that one."""
     path = directory / SECRET_FILE
     try:
         if not path.exists():
-            _make_secret(path)
+            _create_secret(path)
         secret = path.read_bytes()
     except OSError as error:
         raise SetupError(
-            f"cannot keep a secret at {path} ({error.strerror}): "
-            "choose a directory that can be written to, or give the secret in the settings."
+            f"cannot store a secret at {path} ({error.strerror}): "
+            "choose a writable directory, or set `secret` in the settings."
         ) from error
     if len(secret) != SECRET_BYTES:
         raise SetupError(
-            f"{path} is no secret of {SECRET_BYTES} bytes: restore it, or delete it to have a new one made "
-            "(file URLs given out before will then no longer work)."
+            f"{path} is not a secret of {SECRET_BYTES} bytes: restore it, or delete it to create a new one "
+            "(existing file URLs will then no longer work)."
         )
     return secret
 
 
-def _make_secret(path: Path) -> None:
+def _create_secret(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{SECRET_FILE}-") as draft:  # mode 0600
         draft.write(os.urandom(SECRET_BYTES))
         draft.flush()
         os.fsync(draft.fileno())
         with suppress(FileExistsError):
-            os.link(draft.name, path)  # whole or not at all, and only for the first
+            os.link(draft.name, path)  # atomic, and only the first process succeeds

@@ -1,15 +1,15 @@
-"""How uploads come by HTTP, as the vendor's clients send them.
+"""The upload routes, as the vendor's clients use them.
 
-    POST /files/upload                          Bearer    a whole file                     -> access_url
-    POST /files/upload/multipart                Bearer    begin one in parts               -> access_url, uploadId
-    PUT  {access_url}/multipart/{uploadId}/{n}  Bearer    a part                           -> ETag
+    POST /files/upload                          Bearer    a whole file                        -> access_url
+    POST /files/upload/multipart                Bearer    initiate a multipart upload         -> access_url, uploadId
+    PUT  {access_url}/multipart/{uploadId}/{n}  Bearer    a part                              -> ETag
     POST {access_url}/multipart/{uploadId}/complete
-    PUT  /files/upload?token=                   token     a whole file, announced before
-    PUT  /files/upload/multipart/{n}?token=     token     a part of one, announced before  -> partNumber, etag
+    PUT  /files/upload?token=                   token     a whole file, initiated by the API
+    PUT  /files/upload/multipart/{n}?token=     token     a part of one, initiated by the API -> partNumber, etag
     POST /files/upload/multipart/complete?token=
 
-Bearer tokens and the tokens in queries come from the REST routes of the API. Every reply has a JSON body: an empty one
-with a JSON content type breaks the JavaScript client.
+The API's REST routes issue the Bearer tokens and the tokens in queries. Every reply has a JSON body: an empty one with
+a JSON content type breaks the JavaScript client.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from serve_app.parsing import InvalidInput, parse_json, validated
 from serve_app.settings import UploadSettings
 
 REFUSALS = (UploadRefused, TokenRejected, ServiceError, InvalidInput, ClientDisconnect)
-LARGEST_LIST = 4 << 20  # bytes of JSON that name the parts; 10,000 of them take 1 MB
+MAX_COMPLETION_BYTES = 4 << 20  # of the JSON list of parts; 10,000 parts take 1 MB
 
 
 class Part(BaseModel):
-    """A part as the client names it at the end."""
+    """A part in the request that completes an upload."""
 
     partNumber: int
     etag: str
 
 
 class Completion(BaseModel):
-    """All parts, in any order."""
+    """The request that completes an upload: all parts, in any order."""
 
     parts: list[Part]
 
 
 class UploadRoutes:
-    """The handlers. `public_url`: the file server as clients see it, when that is not the host they asked."""
+    """The handlers. `public_url`: the file server's URL as clients see it, if not the request's host."""
 
     def __init__(
         self, uploads: Uploads, signer: Signer, limits: UploadSettings, public_url: str | None
@@ -60,9 +60,9 @@ class UploadRoutes:
         return [
             Route("/files/upload", self.post, methods=["POST"]),
             Route("/files/upload", self.put, methods=["PUT"]),
-            Route("/files/upload/multipart", self.begin, methods=["POST"]),
-            Route("/files/upload/multipart/complete", self.complete_announced, methods=["POST"]),
-            Route("/files/upload/multipart/{number}", self.put_announced_part, methods=["PUT"]),
+            Route("/files/upload/multipart", self.initiate, methods=["POST"]),
+            Route("/files/upload/multipart/complete", self.complete_with_token, methods=["POST"]),
+            Route("/files/upload/multipart/{number}", self.put_part_with_token, methods=["PUT"]),
             Route(parts + "/complete", self.complete, methods=["POST"]),
             Route(parts + "/{number}", self.put_part, methods=["PUT"]),
         ]
@@ -77,7 +77,7 @@ class UploadRoutes:
         )
         return JSONResponse({"access_url": self._url(name, request)})
 
-    async def begin(self, request: Request) -> Response:
+    async def initiate(self, request: Request) -> Response:
         account = self._account(request)
         name = new_upload(
             request.headers.get("x-fal-file-name"),
@@ -88,21 +88,21 @@ class UploadRoutes:
         return JSONResponse({"access_url": self._url(name, request), "uploadId": token})
 
     async def put_part(self, request: Request) -> Response:
-        return await self._part(self._begun(request), request)
+        return await self._part(self._grant_in_path(request), request)
 
     async def complete(self, request: Request) -> Response:
-        return await self._complete(self._begun(request), request)
+        return await self._complete(self._grant_in_path(request), request)
 
     async def put(self, request: Request) -> Response:
-        grant = self._announced(request, Purpose.PUT)
+        grant = self._grant_in_query(request, Purpose.PUT)
         await self._uploads.put(grant, _body(request))
         return JSONResponse({"access_url": self._url(grant.name, request)})
 
-    async def put_announced_part(self, request: Request) -> Response:
-        return await self._part(self._announced(request, Purpose.PARTS), request)
+    async def put_part_with_token(self, request: Request) -> Response:
+        return await self._part(self._grant_in_query(request, Purpose.PARTS), request)
 
-    async def complete_announced(self, request: Request) -> Response:
-        return await self._complete(self._announced(request, Purpose.PARTS), request)
+    async def complete_with_token(self, request: Request) -> Response:
+        return await self._complete(self._grant_in_query(request, Purpose.PARTS), request)
 
     async def _part(self, grant: Grant, request: Request) -> Response:
         text = request.path_params["number"]
@@ -116,20 +116,20 @@ class UploadRoutes:
         parts = (await _completion(request)).parts
         etags = {part.partNumber: part.etag for part in parts}
         if len(etags) != len(parts):
-            raise UploadRefused(400, "invalid_part", "Name each part once.")
+            raise UploadRefused(400, "invalid_part", "List each part once.")
         await self._uploads.complete(grant, etags)
         return JSONResponse({"access_url": self._url(grant.name, request)})
 
     def _account(self, request: Request) -> str | None:
-        """Whose bearer token it is; `TokenRejected` without one."""
+        """The account of the Bearer token. Raises `TokenRejected` if it is missing or invalid."""
         scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
         if scheme.lower() != "bearer":
-            raise TokenRejected("Uploads need `Authorization: Bearer` with a token of /storage/auth/token.")
+            raise TokenRejected("Uploads need `Authorization: Bearer` with a token from /storage/auth/token.")
         account: str | None = self._signer.claims(Purpose.UPLOADS, token.strip())["account"]
         return account
 
-    def _begun(self, request: Request) -> Grant:
-        """The upload in parts that the path names, which must be the caller's."""
+    def _grant_in_path(self, request: Request) -> Grant:
+        """The multipart upload that the path names, which must belong to the caller."""
         account = self._account(request)
         name = request.path_params["name"]
         grant = Grant.read(self._signer, Purpose.PARTS, request.path_params["upload"])
@@ -138,8 +138,8 @@ class UploadRoutes:
             raise HTTPException(404)
         return grant
 
-    def _announced(self, request: Request, purpose: Purpose) -> Grant:
-        """What the token in the query allows. Any Authorization header is beside the point."""
+    def _grant_in_query(self, request: Request, purpose: Purpose) -> Grant:
+        """The upload that the token in the query allows. An Authorization header is ignored."""
         return Grant.read(self._signer, purpose, request.query_params.get("token", ""))
 
     def _lifetime(self, request: Request) -> float | None:
@@ -151,7 +151,7 @@ class UploadRoutes:
 
 
 async def upload_error(request: Request, error: Exception) -> Response:
-    """The reply to what the handlers above raise: `REFUSALS`."""
+    """The reply to an exception of `REFUSALS`."""
     if isinstance(error, InvalidInput):
         return JSONResponse(error.wire.body, error.wire.status)
     if isinstance(error, ServiceError):
@@ -160,7 +160,7 @@ async def upload_error(request: Request, error: Exception) -> Response:
     if isinstance(error, TokenRejected):
         return JSONResponse({"detail": str(error)}, 401, {"WWW-Authenticate": "Bearer"})
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # no client reads it
     assert isinstance(error, UploadRefused)
     body = {"detail": error.message, "error_type": error.kind}
     return JSONResponse(body, error.status, {"X-Fal-Error-Type": error.kind})
@@ -175,6 +175,6 @@ async def _completion(request: Request) -> Completion:
     text = bytearray()
     async for chunk in request.stream():
         text += chunk
-        if len(text) > LARGEST_LIST:
+        if len(text) > MAX_COMPLETION_BYTES:
             raise UploadRefused(413, "request_too_large", "The list of parts is too long.")
     return validated(Completion, parse_json(bytes(text)))

@@ -1,8 +1,8 @@
-"""Taking uploads in: whole or in parts, streamed through a scratch file into the artifact store.
+"""Receives uploads, whole or in parts, and streams them through a scratch file into the artifact store.
 
-A part is an artifact whose name holds its number and digest, and the names of uploads and parts hold their expiry. So
-nothing of an upload is kept in memory or in a table: a restarted server goes on with it, a part sent twice replaces
-nothing, and completing looks for exactly the parts that the client names.
+A part is an artifact whose name contains its number and digest; the names of uploads and parts contain their expiry.
+No state of an upload is kept in memory or in a table: a restarted server continues it, a part sent twice replaces
+nothing, and completion reads exactly the parts that the client lists.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from starlette.concurrency import run_in_threadpool  # many threads: one may hold its for a whole upload
+from starlette.concurrency import run_in_threadpool  # a large pool: an upload may occupy a thread throughout
 
-from serve_app.artifacts.directory import full_disk
+from serve_app.artifacts.directory import translated_disk_errors
 from serve_app.artifacts.store import Artifacts
 from serve_app.errors import StorageFull
 from serve_app.files.signing import Purpose, Signer
 from serve_app.files.upload_names import content_type, expiry, new_upload, parts_of, staging
 from serve_app.settings import UploadSettings
 
-TOKEN_S = 3600.0  # how long a token for uploads is good
-PUT_S = 3600.0  # … the URL for one PUT, until which its upload must have begun
-PARTS_S = 86400.0  # … an upload in parts
-MOST_PARTS = 10_000
-BUFFER = 1 << 20
+TOKEN_S = 3600.0  # lifetime of a token for uploads
+PUT_S = 3600.0  # … of the URL for one PUT, which must start within it
+PARTS_S = 86400.0  # … of a multipart upload
+MAX_PARTS = 10_000
+BUFFER_BYTES = 1 << 20
 
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class UploadRefused(Exception):
-    """An upload that cannot be taken: an HTTP status, a type for programs and a message for people."""
+    """An upload is refused: HTTP status, machine-readable type, and message."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
         super().__init__(status, kind, message)
@@ -49,7 +49,7 @@ class UploadRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The right to write the upload `name`, until `expires`; a token says so to the file server."""
+    """The right to write the upload `name` until `expires`, as the claims of a token."""
 
     name: str
     account: str | None
@@ -57,28 +57,29 @@ class Grant:
 
     @classmethod
     def read(cls, signer: Signer, purpose: Purpose, token: str) -> Self:
+        """The grant in `token`. Raises `TokenRejected` if it is invalid or expired."""
         claims = signer.claims(purpose, token)
         return cls(claims["name"], claims["account"], claims["exp"])
 
     @property
     def parts(self) -> str:
-        """Where its parts lie."""
+        """The prefix of its parts."""
         return parts_of(self.name, self.expires)
 
 
 def put_token(signer: Signer, name: str, account: str | None) -> str:
-    """A token for writing the upload `name` by one PUT."""
+    """A token that allows writing the upload `name` with one PUT."""
     return signer.token(Purpose.PUT, {"name": name, "account": account}, PUT_S)
 
 
 def parts_token(signer: Signer, name: str, account: str | None) -> str:
-    """A token for writing the upload `name` in parts."""
+    """A token that allows writing the upload `name` in parts."""
     return signer.token(Purpose.PARTS, {"name": name, "account": account}, PARTS_S)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request's body as it arrives, and how long it says that it is."""
+    """A request's body as a stream, and its declared length."""
 
     chunks: AsyncIterator[bytes]
     length: int | None
@@ -91,59 +92,64 @@ class _Draft:
 
 
 class Uploads:
-    """Writes uploads into the store. One that breaks off leaves nothing behind."""
+    """Writes uploads into the store. An interrupted upload leaves nothing behind.
+
+    Methods raise `UploadRefused` for invalid, too large or stalled uploads, and `StorageFull` for a lack of space.
+    """
 
     def __init__(self, artifacts: Artifacts, limits: UploadSettings) -> None:
         self._artifacts = artifacts
         self._limits = limits
 
     async def add(self, file_name: str | None, kind: str | None, lifetime_s: float | None, body: Body) -> str:
-        """Keep a new file, and return its name. Its lifetime counts from the upload's end."""
+        """Stores a new file, and returns its name. Its lifetime starts at the end of the upload."""
         async with self._received(body) as draft:
             name = new_upload(file_name, kind, expiry(lifetime_s))
-            await self._keep(name, draft)
+            await self._store(name, draft)
             return name
 
     async def put(self, grant: Grant, body: Body) -> None:
-        """Keep the file that was granted."""
+        """Stores the granted file."""
         async with self._received(body) as draft:
-            await self._keep(grant.name, draft)
+            await self._store(grant.name, draft)
 
     async def put_part(self, grant: Grant, number: int, body: Body) -> str:
-        """Keep a part, and return its etag."""
-        if not 1 <= number <= MOST_PARTS:
-            raise UploadRefused(400, "invalid_part", f"Part numbers go from 1 to {MOST_PARTS}, not {number}.")
+        """Stores a part, and returns its etag."""
+        if not 1 <= number <= MAX_PARTS:
+            raise UploadRefused(
+                400, "invalid_part", f"Part numbers range from 1 to {MAX_PARTS}, not {number}."
+            )
         async with self._received(body) as draft:
-            await self._keep(_part(grant, number, draft.etag), draft)
+            await self._store(_part(grant, number, draft.etag), draft)
             return draft.etag
 
     async def complete(self, grant: Grant, etags: Mapping[int, str]) -> None:
-        """Join the parts, given as number and etag, to the file that was granted."""
+        """Joins the parts, given by number and etag, into the granted file."""
         if sorted(etags) != list(range(1, len(etags) + 1)) or not etags:
-            raise UploadRefused(400, "invalid_part", "Name every part from 1 to the last one.")
-        parts = [_part(grant, number, _clean(etags[number])) for number in sorted(etags)]
+            raise UploadRefused(400, "invalid_part", "List every part from 1 to the last one.")
+        parts = [_part(grant, number, _bare_etag(etags[number])) for number in sorted(etags)]
         await run_in_threadpool(self._join, grant, parts)
 
-    async def _keep(self, name: str, draft: _Draft) -> None:
+    async def _store(self, name: str, draft: _Draft) -> None:
         kind = content_type(name)
         await run_in_threadpool(self._artifacts.put_file, name, draft.path, content_type=kind)
 
     def _join(self, grant: Grant, parts: list[str]) -> None:
         try:
             self._check_size(sum(self._artifacts.size(part) for part in parts))
-            with self._artifacts.scratch(staging()) as directory, full_disk(grant.name):
+            with self._artifacts.scratch(staging()) as directory, translated_disk_errors(grant.name):
                 whole = directory / "whole"
                 with whole.open("wb") as target:
                     for part in parts:
                         with self._artifacts.local_path(part, keep=False) as path, path.open("rb") as source:
-                            shutil.copyfileobj(source, target, BUFFER)
+                            shutil.copyfileobj(source, target, BUFFER_BYTES)
                 self._artifacts.put_file(grant.name, whole, content_type=content_type(grant.name))
         except FileNotFoundError as error:
-            # A client whose reply was lost asks again, when the parts have gone into the file already.
+            # A client whose reply was lost sends the request again after the parts were joined and deleted.
             if self._artifacts.exists(grant.name):
                 return
             raise UploadRefused(
-                400, "invalid_part", "A part was not uploaded, or its etag is another. Upload it again."
+                400, "invalid_part", "A part was not uploaded, or its etag differs. Upload it again."
             ) from error
         self._artifacts.delete_prefix(grant.parts)
 
@@ -152,15 +158,15 @@ class Uploads:
             raise UploadRefused(
                 413,
                 "file_too_large",
-                f"The file is larger than {self._limits.max_bytes} bytes, the most to upload.",
+                f"The file is larger than the limit of {self._limits.max_bytes} bytes.",
             )
         if size > self._artifacts.free_bytes():
-            raise StorageFull("no space left to store an upload: free space where the artifacts lie")
+            raise StorageFull("no space left to store an upload: free space in the artifact store")
 
     @asynccontextmanager
     async def _received(self, body: Body) -> AsyncIterator[_Draft]:
-        """The body in a file that is gone after the block, unless it was taken over."""
-        async with _threaded(self._artifacts.scratch(staging())) as directory:
+        """The body in a file that is deleted after the block, unless it was stored."""
+        async with _in_threads(self._artifacts.scratch(staging())) as directory:
             if body.length is not None:
                 await run_in_threadpool(self._check_size, body.length)
             path = directory / "body"
@@ -172,7 +178,7 @@ class Uploads:
         with path.open("wb", buffering=0) as file:
 
             def flush(data: bytes) -> None:
-                with full_disk("an upload"):
+                with translated_disk_errors("an upload"):
                     view = memoryview(data)
                     while view:
                         view = view[file.write(view) :]
@@ -184,7 +190,7 @@ class Uploads:
                 if size > self._limits.max_bytes:
                     self._check_size(size)
                 buffer += chunk
-                if len(buffer) >= BUFFER:
+                if len(buffer) >= BUFFER_BYTES:
                     await run_in_threadpool(flush, bytes(buffer))
                     buffer.clear()
             await run_in_threadpool(flush, bytes(buffer))
@@ -196,13 +202,15 @@ class Uploads:
                 return await anext(chunks, b"")
         except TimeoutError as error:
             raise UploadRefused(
-                408, "upload_stalled", f"No data came for {self._limits.idle_s:g} seconds. Upload again."
+                408,
+                "upload_stalled",
+                f"No data arrived for {self._limits.idle_s:g} seconds. Upload the file again.",
             ) from error
 
 
 @asynccontextmanager
-async def _threaded(context: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """A context whose ends (here: removing gigabytes) may block, outside of the event loop."""
+async def _in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enters and exits a blocking context (here: removing gigabytes) in threads."""
     value = await run_in_threadpool(context.__enter__)
     try:
         yield value
@@ -214,9 +222,9 @@ def _part(grant: Grant, number: int, etag: str) -> str:
     return f"{grant.parts}/{number:05d}-{etag}"
 
 
-def _clean(etag: str) -> str:
-    """An etag without the quotes that headers put around it."""
+def _bare_etag(etag: str) -> str:
+    """An etag without its quotes."""
     bare = etag.strip().removeprefix("W/").strip('"')
     if not _ETAG.fullmatch(bare):
-        raise UploadRefused(400, "invalid_part", "An etag is none that this server has given.")
+        raise UploadRefused(400, "invalid_part", "An etag is not in the form that this server returned.")
     return bare

@@ -1,4 +1,4 @@
-"""The durable side of a job: what the table promises, whatever database is below.
+"""The value objects of the job table, and the states of a job.
 
     QUEUED ──claim──▶ RUNNING ──complete──▶ COMPLETED
       ▲ │ │              │ │─────fail─────▶ FAILED
@@ -6,14 +6,14 @@
       │ └───request_cancel─│─────────────▶ CANCELLED
       └──────release───────┘   (an expired lease is claimed again, state stays RUNNING)
 
-The API inserts, reads and cancels; a runner claims jobs under leases. A lease carries a fencing token that
-grows with each claim: whoever lost a lease (it expired and another runner claimed the job, or the job was
-cancelled) holds a stale token, and every write with it is refused. Terminal states are final. All times are seconds
-of the DATABASE's clock.
+The API inserts, reads and cancels jobs; a runner claims them under leases. A lease carries a fencing token that grows
+with each claim: a runner that lost its lease (it expired and another runner claimed the job, or the job was cancelled)
+holds a stale token, and every write with it is refused. Terminal states are final. All times are seconds of the
+database's clock.
 
-A cancelled job is terminal at once, whoever works on it. Its holder hears of it with the next heartbeat, stops,
-removes its files and calls `cleaned`; until then the job keeps `owner` and the lease's expiry, so that the sweeper
-knows whether somebody still cleans up.
+A cancelled job is terminal at once, even while a runner works on it. That runner learns of it with its next heartbeat,
+stops, removes the job's files and calls `cleaned`. Until then the job keeps `owner` and the lease's expiry, so that the
+sweeper knows whether a runner is still cleaning up.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 
 class JobState(StrEnum):
-    """Where a job stands. The last three are terminal."""
+    """The state of a job. The last three are terminal."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -45,14 +45,14 @@ class JobState(StrEnum):
 
 
 class Priority(IntEnum):
-    """Smaller runs first: every NORMAL job goes before any LOW one."""
+    """Smaller values run first: every NORMAL job before any LOW one."""
 
     NORMAL = 0
     LOW = 1
 
 
 class Outcome(StrEnum):
-    """How a job ended, for whom it may concern."""
+    """How a finished job is classified in the history."""
 
     SUCCESS = "success"
     USER_ERROR = "user_error"  # a status below 500: the input was wrong, or the job was cancelled
@@ -60,7 +60,7 @@ class Outcome(StrEnum):
 
 
 class CancelOutcome(StrEnum):
-    """What `request_cancel` found."""
+    """The result of `request_cancel`."""
 
     CANCELLED = "CANCELLED"  # terminal now
     ALREADY_TERMINAL = "ALREADY_TERMINAL"
@@ -71,16 +71,16 @@ class CancelOutcome(StrEnum):
 class NewJob:
     """A job to insert.
 
-    input: the request as JSON (`JobRequest.as_json`), gone when the job ends.
-    payload: what the client sent, for its history (large data URIs shortened); None keeps none.
-    account: whose job it is; None without API keys.
-    idempotency_key, fingerprint: the client's key, and the digest of the request that it stands for.
+    input: the request as JSON (`JobRequest.as_json`); deleted when the job ends.
+    payload: the request body for the client's history (large data URIs shortened); None if it is not kept.
+    account: the account of the API key; None if keys are not required.
+    idempotency_key, fingerprint: the client's key, and the digest of the request that it identifies.
     start_timeout_s: how long the job may wait for a runner, from now.
-    retry: False ends the job where a lost runner or replica would have it tried again.
+    retry: False fails the job, instead of retrying it, when its runner or a replica is lost.
     keep_result: False drops the result soon after the end (`X-Fal-Store-IO: 0`).
-    lifetime_s: of its files, from the end on; None is the service's default, infinity keeps them.
-    webhook: URL to tell of the end; files_url: what the URLs of files in that message begin with.
-    error: the job is FAILED from the start (its input was not valid).
+    lifetime_s: how long its files are kept after the end; None is the service's default, infinity keeps them.
+    webhook: URL to notify of the end; files_url: the base of the file URLs in that notification.
+    error: inserts the job as FAILED (its input was not valid).
     """
 
     id: str
@@ -101,7 +101,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is. Rate and remaining time are None as long as no frame has been measured."""
+    """Progress of a job. Rate and remaining time are None until frames have been measured."""
 
     stage: str = ""
     frames_done: int = 0
@@ -111,7 +111,7 @@ class Progress:
 
 
 class LogLevel(StrEnum):
-    """How much a line of a job's log matters. Lines that only repeat the progress are DEBUG."""
+    """Level of a line in a job's log. Lines that only repeat the progress are DEBUG."""
 
     DEBUG = "DEBUG"
     INFO = "INFO"
@@ -121,7 +121,7 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a job's log. `number` grows with time; numbers of one job need not be consecutive."""
+    """One line of a job's log. `number` increases; the numbers of one job need not be consecutive."""
 
     number: int
     at: float
@@ -131,7 +131,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on one job, for as long as it is renewed in time."""
+    """The right to work on one job, valid while it is renewed in time."""
 
     job_id: str
     owner: str
@@ -139,16 +139,16 @@ class Lease:
 
 
 def lease_owner() -> str:
-    """A new name for a process that takes leases: no two are the same, and people can tell where it runs."""
+    """A unique name for a process that takes leases, with its host and process id for people to read."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The answer to a heartbeat. When `held` is false, stop.
+    """The reply to a heartbeat. The holder must stop if `held` is false.
 
-    `cancelled`: the job was cancelled under this very lease, so its files are the holder's to remove; otherwise
-    somebody else has the job, or it is gone.
+    cancelled: the job was cancelled under this lease, so the holder removes its files. Otherwise another runner has
+    the job, or it was deleted.
     """
 
     held: bool
@@ -157,7 +157,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A row as readers see it. The input is left out: it can hold a whole video as a data URI."""
+    """A job as readers see it, without its input, which can hold a whole video as a data URI."""
 
     number: int
     id: str
@@ -170,7 +170,7 @@ class Job:
     finished_at: float | None = None
     owner: str | None = None
     token: int = 0
-    attempts: int = 0  # claims that did not end in a release: above 1, a runner was lost over this job
+    attempts: int = 0  # claims not followed by a release: above 1, a runner was lost during this job
     progress: Progress = field(default_factory=Progress)
     retry: bool = True
     payload: Json | None = None
@@ -181,7 +181,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job handed to a runner."""
+    """A job claimed by a runner, with its lease and input."""
 
     job: Job
     lease: Lease
@@ -190,7 +190,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """What a sweep found: jobs whose files are to be deleted (`files`), and to be forgotten whole (`jobs`)."""
+    """Ids of jobs whose files are to be deleted (`files`), and of jobs to be deleted entirely (`jobs`)."""
 
     files: list[str]
     jobs: list[str]
@@ -198,9 +198,9 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Which of an account's jobs to list: those created in [`since`, `until`) with a number below `before`.
+    """A query for an account's jobs: those created in [`since`, `until`) with a number below `before`.
 
-    payloads: False leaves `payload` and `result` of the jobs out.
+    payloads: whether to read `payload` and `result` of the jobs.
     """
 
     account: str | None

@@ -1,4 +1,4 @@
-"""Where the artifacts of a job lie."""
+"""Names of a job's artifacts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WORK = "work"
 
 @dataclass(frozen=True, slots=True)
 class JobNames:
-    """The artifacts of one job. Outputs hold the fencing token: two holders never write the same name."""
+    """Names of one job's artifacts. Those of outputs contain the fencing token, so two holders never write the same."""
 
     job_id: str
     token: int
@@ -37,15 +37,15 @@ class JobNames:
         return f"{self.piece(number)}-mask"
 
     def output(self, kind: str, extension: str) -> str:
-        """`kind`: "output" or "mask", the name of the file as clients save it."""
+        """`kind`: "output" or "mask", the stem of the file name that clients see."""
         return f"{self.own_outputs}/{kind}.{extension}"
 
 
 def work_of(job_id: str) -> str:
-    """The prefix of the source, the pieces and all unfinished files of a job."""
+    """The prefix of a job's source, pieces and unfinished files."""
     return f"{WORK}/{job_id}"
 
 
 def outputs_of(job_id: str) -> str:
-    """The prefix of everything that any holder of a job has put out."""
+    """The prefix of a job's outputs, of all its holders."""
     return f"outputs/{job_id}"

@@ -1,4 +1,4 @@
-"""The output object of a finished job as clients get it, whoever tells them: a reply or a webhook."""
+"""The output object of a completed job, as replies and webhooks carry it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from serve_app.protocols import MediaFile
 
 
 def output_of(result: JobResult, url: Callable[[MediaFile], str]) -> Json:
-    """The bare output; `mask_video` is there when the mask was asked for."""
+    """The output object; it has `mask_video` if a mask was requested."""
     output = {"video": _file(result.video, url)}
     return output | {"mask_video": _file(result.mask_video, url)} if result.mask_video else output
 
 
 def data_uri(artifacts: Artifacts, file: MediaFile) -> str:
-    """The file itself as a URL; `FileNotFoundError` when it is no longer kept."""
+    """The file as a data URI. Raises `FileNotFoundError` if it was deleted."""
     with artifacts.local_path(file.name) as path:
         return f"data:{file.content_type};base64,{b64encode(path.read_bytes()).decode()}"
 

@@ -1,7 +1,7 @@
-"""What a job row holds as JSON: the request as the runner reads it, and the result as the API reads it.
+"""The JSON columns of a job: the request that the runner reads, and the result that the API reads.
 
-URLs are no part of a result: they depend on how the client reached the service and are made at reply time.
-Unknown keys are ignored on reading, so that two versions can share one table during an upgrade.
+A result holds no URLs: they depend on how the client reached the service and are made for each reply. Unknown keys are
+ignored, so that two versions can share one table during an upgrade.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from serve_app.protocols import MediaFile
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """One validated request. Operating at `operating_size` squared."""
+    """One validated request. The network sees frames of `operating_size` x `operating_size` pixels."""
 
     video_url: str
     variant: Variant = Variant.LIGHT
@@ -33,7 +33,7 @@ class JobRequest:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobRequest:
-        """The request in `data`; `KeyError`, `TypeError` or `ValueError` when it is none."""
+        """Parses `data`. Raises `KeyError`, `TypeError` or `ValueError` if it is not a request."""
         return cls(
             video_url=str(data["video_url"]),
             variant=Variant(data["variant"]),
@@ -50,7 +50,7 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a completed job made. `inline`: the reply carries the files themselves, once, and nothing is kept."""
+    """The result of a completed job. `inline`: one reply carries the files themselves, and they are not kept."""
 
     video: MediaFile
     mask_video: MediaFile | None = None

@@ -1,6 +1,6 @@
-"""The promises of the job table, whatever database is below: one protocol for each who works with it.
+"""The interface of the job table: one protocol for each kind of user.
 
-Every method is one transaction and safe under any number of processes.
+Every method is one transaction and safe to call from any number of processes.
 """
 
 from __future__ import annotations
@@ -28,67 +28,72 @@ from serve_app.settings import ExpirySettings
 
 
 class JobLookup(Protocol):
-    """What everybody may ask."""
+    """The lookup that all users share."""
 
     async def get(self, job_id: str) -> Job | None: ...
 
 
 class JobRequests(JobLookup, Protocol):
-    """What the API uses: insert, read, cancel."""
+    """The API's part: insert, read, cancel."""
 
     async def insert(self, job: NewJob) -> Job:
-        """Add a QUEUED (or with `error`: FAILED) job and return it; `ValueError` when the id is taken.
+        """Inserts a QUEUED job (FAILED, if it has an `error`) and returns it. Raises `ValueError` if the id exists.
 
-        A job of the same account with the same idempotency key is returned instead, whatever its state: the caller
+        If the account has a job with the same idempotency key, that one is returned instead, in any state: the caller
         compares `id` and `fingerprint`.
         """
 
-    async def keyed(self, account: str | None, idempotency_key: str) -> Job | None:
-        """The job that an account's idempotency key stands for."""
+    async def by_idempotency_key(self, account: str | None, idempotency_key: str) -> Job | None:
+        """The job that an account submitted with this idempotency key, or None."""
 
     async def events(self, job_id: str, after: int = 0) -> list[Event]:
-        """The log lines of a job with a number above `after`, oldest first."""
+        """The log lines of a job numbered above `after`, oldest first."""
 
     async def position(self, job: Job) -> int:
-        """How many queued jobs go before this queued one."""
+        """The number of queued jobs that run before this queued job."""
 
     async def waiting(self) -> int:
-        """How many jobs are queued."""
+        """The number of queued jobs."""
 
     async def request_cancel(self, job_id: str) -> CancelOutcome:
-        """End a job that is not over as CANCELLED; its error is `JobCancelled` on the wire."""
+        """Ends an unfinished job as CANCELLED, with `JobCancelled` as its error."""
 
     async def take_result(self, job_id: str) -> bool:
-        """Mark the result as given out; True for the first caller only."""
+        """Marks the result as delivered. Returns True to the first caller only."""
 
     async def forget_result(self, job_id: str) -> None:
-        """Drop the result of a job that is over: it was given out and is not kept."""
+        """Deletes the result of a completed job: it was delivered and is not kept."""
 
     async def history(self, page: HistoryPage) -> list[Job]:
-        """Jobs of any state, newest first."""
+        """The jobs that `page` selects, in any state, newest first."""
 
     async def forget_payloads(self, job_id: str) -> None:
-        """Drop what a job that is over was given, also where its error quotes it, and what it made; its files are
-        gone already.
+        """Deletes the payload and the result of a finished job, and the input that its error quotes.
+
+        The caller has deleted the job's files before.
         """
 
     async def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state; every state is a key."""
+        """The number of jobs in each state; every state is a key."""
 
 
 class JobLeases(Protocol):
-    """What a runner uses: claims, and writes under a lease."""
+    """A runner's part: claims, and writes under a lease.
+
+    Methods that return a bool return False, and write nothing, if the lease is lost.
+    """
 
     async def expire_waiting(self) -> list[str]:
-        """Fail queued jobs that no runner took before their start deadline, and return their ids."""
+        """Fails queued jobs that no runner claimed before their start deadline, and returns their ids."""
 
     async def claim(self, owner: str, lease_s: float, limit: int) -> list[Claim]:
-        """Up to `limit` jobs that are queued (start deadline not passed) or whose lease has expired: by priority, then
-        oldest first.
+        """Claims up to `limit` jobs that are queued (start deadline not passed) or whose lease has expired.
+
+        They come by priority, then oldest first.
         """
 
     async def heartbeat(self, lease: Lease, lease_s: float) -> Heartbeat:
-        """Extend the lease by `lease_s` from now, and hear whether the job is still this holder's."""
+        """Extends the lease to `lease_s` from now, and returns whether it is still held."""
 
     async def report(
         self,
@@ -97,12 +102,10 @@ class JobLeases(Protocol):
         lines: Sequence[str] = (),
         level: LogLevel = LogLevel.INFO,
     ) -> bool:
-        """Record progress, and add `lines` to the log. Like all writes under a lease: False, and nothing written, when
-        it is lost.
-        """
+        """Records progress, and appends `lines` to the log."""
 
     async def record_piece(self, lease: Lease, number: int, piece: Json) -> bool:
-        """Remember a finished piece, for whoever takes the job over."""
+        """Records a finished piece, for a runner that takes the job over."""
 
     async def pieces(self, job_id: str) -> dict[int, Json]:
         """The recorded pieces by chunk number."""
@@ -112,34 +115,32 @@ class JobLeases(Protocol):
     async def fail(self, lease: Lease, error: WireError) -> bool: ...
 
     async def release(self, lease: Lease) -> bool:
-        """Give the job back at once: QUEUED in its old place, token kept so that this lease is stale."""
+        """Returns the job to the queue, to its old position; the token stays, which makes this lease stale."""
 
     async def cleaned(self, lease: Lease) -> None:
-        """The holder of a cancelled job has removed its files."""
+        """Records that the holder of a cancelled job has removed its files."""
 
 
 class JobMaintenance(JobLookup, Protocol):
-    """What the sweeper uses."""
+    """The sweeper's part: retention."""
 
     async def expired(self, expiry: ExpirySettings, limit: int) -> Expired:
-        """Finished jobs past their time. Results that were not to be kept are dropped in passing."""
+        """Finished jobs past their retention period. Also deletes the results that are not kept."""
 
     async def files_deleted(self, job_ids: Sequence[str]) -> None:
-        """Their files are gone: `expired` need not name them again."""
+        """Records that the files of these jobs are deleted, so that `expired` does not return them again."""
 
     async def delete(self, job_ids: Sequence[str]) -> None:
-        """Forget finished jobs, with log, pieces and deliveries."""
+        """Deletes finished jobs with their logs, pieces and deliveries."""
 
     async def unfinished(self, job_ids: Sequence[str]) -> set[str]:
-        """Those of `job_ids` whose work files belong to somebody: jobs that are not over, and cancelled ones whose
-        holder still has a valid lease.
-        """
+        """Those of `job_ids` whose work files are in use: unfinished jobs, and cancelled ones with a valid lease."""
 
 
 class JobStore(JobRequests, JobLeases, JobMaintenance, Protocol):
-    """The whole job table, as a process opens it."""
+    """The whole job table."""
 
     async def open(self) -> None:
-        """Connect. Raises `SchemaOutdated` when the schema is not this version's (`migrate` makes it so)."""
+        """Connects. Raises `SchemaOutdated` if the schema is older than this version (`migrate` updates it)."""
 
     async def close(self) -> None: ...

@@ -1,1 +1,1 @@
-"""Telling the receivers that clients name of the end of their jobs."""
+"""Webhooks: notifications of the end of jobs."""

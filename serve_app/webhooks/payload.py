@@ -1,4 +1,4 @@
-"""What a receiver is told: the job, how it ended, and what asking for its result would give."""
+"""The body of a webhook: the job, how it ended, and the result as the API returns it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from serve_app.jobs.model import Job, Json
 from serve_app.jobs.output import data_uri, output_of
 from serve_app.jobs.request import JobResult
 
-Link = Callable[[str, str], str]  # the URL of an artifact, from its name and what such URLs begin with
+Link = Callable[[str, str], str]  # the URL of an artifact, from its name and the base of such URLs
 
 
 class PayloadUnavailable(Exception):
-    """The result cannot be told; the message says why."""
+    """The body cannot contain the result; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadBuilder:
-    """Writes the bodies of webhooks. `max_inline_bytes`: of files that are told as data URIs."""
+    """Builds the bodies of webhooks. `max_inline_bytes`: limit for files that are sent as data URIs."""
 
     artifacts: Artifacts
     link: Link
     max_inline_bytes: int
 
     def write(self, job: Job, files_url: str | None) -> bytes:
-        """The body for a job that is over. May read files: call it in a thread."""
-        told: Json = {"request_id": job.id, "gateway_request_id": job.id}
+        """The body for a finished job. May read files: call it in a thread."""
+        body: Json = {"request_id": job.id, "gateway_request_id": job.id}
         if job.error is not None:
-            told |= {
+            body |= {
                 "status": "ERROR",
                 "error": f"Invalid status code: {job.error.status}",
                 "payload": job.error.body,
             }
-            return _encode(told)
+            return _encode(body)
         try:
-            return _encode(told | {"status": "OK", "payload": self._output(job, files_url)})
+            return _encode(body | {"status": "OK", "payload": self._output(job, files_url)})
         except PayloadUnavailable as error:
-            return _encode(told | {"status": "OK", "payload": None, "payload_error": str(error)})
+            return _encode(body | {"status": "OK", "payload": None, "payload_error": str(error)})
 
     def _output(self, job: Job, files_url: str | None) -> Json:
         if job.result is None:
@@ -48,15 +48,15 @@ class PayloadBuilder:
         if result.inline:
             return self._inline(result)
         if files_url is None:
-            raise PayloadUnavailable("The addresses of the files are not known here. Ask for the result.")
+            raise PayloadUnavailable("The URLs of the files are not known. Fetch the result instead.")
         return output_of(result, lambda file: self.link(file.name, files_url))
 
     def _inline(self, result: JobResult) -> Json:
         size = result.video.file_size + (result.mask_video.file_size if result.mask_video else 0)
         if size > self.max_inline_bytes:
             raise PayloadUnavailable(
-                f"The files have {size} bytes, and a webhook carries up to {self.max_inline_bytes} of them. "
-                "Ask for the result."
+                f"The files have {size} bytes, and a webhook carries at most {self.max_inline_bytes}. "
+                "Fetch the result instead."
             )
         try:
             return output_of(result, lambda file: data_uri(self.artifacts, file))
@@ -64,5 +64,5 @@ class PayloadBuilder:
             raise PayloadUnavailable("The result is no longer kept.") from error
 
 
-def _encode(told: Json) -> bytes:
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+def _encode(body: Json) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,7 +1,7 @@
-"""The keys that webhooks are signed with, in one private JWK set of the installation.
+"""The keys that sign webhooks, in one private JWK set per installation (RFC 7517, RFC 8037).
 
-Receivers may cache the published set for a day. So a new key is published a day before it signs, and one that has been
-followed by another stays published for two days more: whatever a receiver has cached, the signing key is in it.
+Receivers may cache the published set for a day. Therefore a new key is published a day before it signs, and a replaced
+key stays published for two more days: any set that a receiver has cached contains the signing key.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from serve_app.errors import SetupError
 
-CACHED_S = 86400.0  # for so long receivers may keep the published set
-KEPT_S = 2 * CACHED_S  # for so long a key stays published after another has taken its place
+CACHED_S = 86400.0  # how long receivers may cache the published set
+KEPT_S = 2 * CACHED_S  # how long a key stays published after its replacement
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """An ED25519 key, which signs from `signs_from` (Unix seconds) on, until a later one does."""
+    """An Ed25519 key. It signs from `signs_from` (Unix time in seconds) until a later key does."""
 
     private: Ed25519PrivateKey
     signs_from: float
@@ -46,20 +46,23 @@ class SigningKey:
         return cls(private, float(data["signs_from"]))
 
     def as_json(self) -> dict[str, Any]:
-        return self.public | {"d": _text(self.private.private_bytes_raw()), "signs_from": self.signs_from}
+        return self.public | {
+            "d": _base64url(self.private.private_bytes_raw()),
+            "signs_from": self.signs_from,
+        }
 
     @property
     def public(self) -> dict[str, str]:
-        """The key as receivers see it."""
+        """The public JWK."""
         raw = self.private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        # The padding is kept: usual verifiers decode it as it is, and those that need none take it as well.
-        x = _text(raw)
+        # With padding: common verifiers decode the value as it is, and those that need no padding accept it.
+        x = _base64url(raw)
         return {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": _thumbprint(x), "x": x}
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """All keys, oldest first. `installation`: a stable id, told where a job belongs to no account."""
+    """All keys, oldest first. `installation`: a stable id, sent as the user id of jobs without an account."""
 
     installation: str
     keys: tuple[SigningKey, ...]
@@ -70,25 +73,25 @@ class KeyRing:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The ring in `data`; `KeyError`, `TypeError` or `ValueError` when it is none."""
+        """Parses `data`. Raises `KeyError`, `TypeError` or `ValueError` if it is not a key ring."""
         keys = tuple(SigningKey.from_json(key) for key in data["keys"])
         if not keys:
-            raise ValueError("it holds no key")
+            raise ValueError("it has no keys")
         return cls(str(data["installation"]), keys)
 
     def as_json(self) -> dict[str, Any]:
         return {"installation": self.installation, "keys": [key.as_json() for key in self.keys]}
 
     def signer(self, now: float) -> SigningKey:
-        """The key that signs."""
+        """The key that signs at the time `now`."""
         return next((key for key in reversed(self.keys) if key.signs_from <= now), self.keys[0])
 
     def published(self, now: float) -> dict[str, Any]:
-        """The JWK set for receivers."""
+        """The public JWK set at the time `now`."""
         return {"keys": [key.public for key in self._current(now)]}
 
     def rotated(self, now: float, lead_s: float) -> Self:
-        """With one key more, which signs after `lead_s`; keys that would still have had to wait by then are dropped."""
+        """The ring with a new key that signs after `lead_s`, without keys that would start after that."""
         begin = now + lead_s
         kept = tuple(key for key in self._current(now) if key.signs_from < begin)
         return replace(self, keys=(*kept, SigningKey.new(begin)))
@@ -99,7 +102,7 @@ class KeyRing:
 
 
 class KeyFile:
-    """The ring in its file, which several processes read and any of them may make. All have to see the same file."""
+    """The file of the key ring. All processes must share the file; any of them may create it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,7 +110,10 @@ class KeyFile:
         self._ring: KeyRing | None = None
 
     def ring(self) -> KeyRing:
-        """The keys as they are now: the file is read again when it has changed, and made when it is missing."""
+        """The current keys. Reads the file again if it has changed, and creates it if it is missing.
+
+        Raises `SetupError` if the file cannot be read or written.
+        """
         try:
             found = self.path.stat()
         except OSError:
@@ -119,7 +125,7 @@ class KeyFile:
         return self._ring
 
     def rotate(self, lead_s: float = CACHED_S) -> SigningKey:
-        """Add a key and return it. With a lead of 0, receivers that cache refuse what it signs for up to a day."""
+        """Adds a key and returns it. With a lead of 0, receivers that cache reject its signatures for up to a day."""
         self.ring()
         with _locked(self.path):
             ring = _read(self.path).rotated(time.time(), lead_s)
@@ -130,7 +136,7 @@ class KeyFile:
 def signed_headers(
     key: SigningKey, request_id: str, user_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
-    """Made anew for each attempt: receivers refuse a timestamp that is more than five minutes off."""
+    """The signature headers of one attempt: receivers reject timestamps more than five minutes off."""
     message = "\n".join((request_id, user_id, str(timestamp), hashlib.sha256(body).hexdigest()))
     return {
         "X-Fal-Webhook-Request-Id": request_id,
@@ -145,17 +151,17 @@ def _read(path: Path) -> KeyRing:
         return KeyRing.from_json(json.loads(path.read_bytes()))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise SetupError(
-            f"{path} cannot be read as the keys of webhooks ({error}): restore it, or delete it to have new ones made, "
-            "which receivers know within a day"
+            f"{path} is not a readable file of webhook signing keys ({error}): restore it, or delete it to create new "
+            "keys, which all receivers accept within a day"
         ) from error
 
 
 def _write(path: Path, ring: KeyRing, new: bool) -> None:
-    """Whole or not at all, readable by nobody else. `new`: the file of whoever was first stays."""
+    """Writes the file atomically, with mode 0600. `new`: an existing file is kept."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
-        draft = Path(name)
+        temporary = Path(name)
         try:
             with os.fdopen(descriptor, "w") as file:
                 json.dump(ring.as_json(), file, indent=1)
@@ -163,18 +169,18 @@ def _write(path: Path, ring: KeyRing, new: bool) -> None:
                 os.fsync(descriptor)
             if new:
                 with suppress(FileExistsError):
-                    os.link(draft, path)
+                    os.link(temporary, path)
             else:
-                draft.replace(path)
+                temporary.replace(path)
         finally:
-            draft.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from error
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One rotation at a time: of two at once, the second would forget the key of the first."""
+    """Serializes rotations: of two at once, the second would lose the key of the first."""
     try:
         file = path.with_name(f"{path.name}.lock").open("w")
     except OSError as error:
@@ -186,19 +192,19 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _unwritable(path: Path, error: OSError) -> SetupError:
     return SetupError(
-        f"cannot keep the keys of webhooks at {path} ({error.strerror}): make its directory writable, or name "
+        f"cannot write the webhook signing keys to {path} ({error.strerror}): make its directory writable, or set "
         "another file in `webhooks.key_file`"
     )
 
 
 def _thumbprint(x: str) -> str:
-    """RFC 7638: the same key has the same id wherever it is written down."""
+    """The JWK thumbprint (RFC 7638), used as the key id."""
     members = {"crv": "Ed25519", "kty": "OKP", "x": x.rstrip("=")}
     digest = hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
     return urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def _text(raw: bytes) -> str:
+def _base64url(raw: bytes) -> str:
     return urlsafe_b64encode(raw).decode()
 
 

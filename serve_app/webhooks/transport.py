@@ -1,4 +1,4 @@
-"""One attempt to hand a webhook over, and what its end means."""
+"""Sends one webhook request and classifies its outcome."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ HEADERS = {"Content-Type": "application/json", "User-Agent": "birefnet-serve"}
 
 class Verdict(Enum):
     DELIVERED = "delivered"
-    AGAIN = "again"  # the next attempt may succeed
-    NEVER = "never"
+    RETRY = "retry"  # the next attempt may succeed
+    GIVE_UP = "give up"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The end of an attempt; `reason` is for people, without the receiver's address, which may hold a secret."""
+class AttemptResult:
+    """The outcome of an attempt. `reason` is for people; it omits the receiver's URL, which may contain a secret."""
 
     verdict: Verdict
     reason: str
 
 
-async def post(url: str, body: bytes, headers: dict[str, str], limit_s: float, allow_private: bool) -> Answer:
-    """POST `body` within `limit_s`. The receiver's status is its whole answer: nothing else of it is read."""
+async def post(
+    url: str, body: bytes, headers: dict[str, str], limit_s: float, allow_private: bool
+) -> AttemptResult:
+    """POSTs `body` within `limit_s` seconds. Only the status of the reply is read."""
     client = guarded_client(guarded_backend(allow_private), httpx.Timeout(limit_s), HEADERS | headers)
     try:
         async with (
@@ -36,28 +38,28 @@ async def post(url: str, body: bytes, headers: dict[str, str], limit_s: float, a
             client,
             client.stream("POST", url, content=body) as response,
         ):
-            return _judged(response.status_code)
+            return _result_of(response.status_code)
     except (TimeoutError, httpx.TimeoutException):
-        return Answer(Verdict.AGAIN, f"the receiver did not answer within {limit_s:g} s")
+        return AttemptResult(Verdict.RETRY, f"the receiver did not answer within {limit_s:g} s")
     except AddressRefused:
-        return Answer(
-            Verdict.NEVER,
-            "the receiver is not on the public internet, and this service sends webhooks nowhere else",
+        return AttemptResult(
+            Verdict.GIVE_UP,
+            "the receiver is not on the public internet, and this service sends webhooks only there",
         )
     except HostNotFound:
-        return Answer(Verdict.AGAIN, "the receiver's host name cannot be resolved")
+        return AttemptResult(Verdict.RETRY, "the receiver's host name cannot be resolved")
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):
-        return Answer(Verdict.NEVER, "the URL is not valid")
+        return AttemptResult(Verdict.GIVE_UP, "the URL is not valid")
     except httpx.ConnectError as error:
-        return Answer(Verdict.AGAIN, f"no connection to the receiver ({error})")
+        return AttemptResult(Verdict.RETRY, f"no connection to the receiver ({error})")
     except httpx.HTTPError as error:
-        return Answer(Verdict.AGAIN, f"the connection broke off before the receiver answered ({error})")
+        return AttemptResult(Verdict.RETRY, f"the connection failed before the receiver answered ({error})")
 
 
-def _judged(status: int) -> Answer:
+def _result_of(status: int) -> AttemptResult:
     reason = f"the receiver answered {status}"
     if 200 <= status < 300:
-        return Answer(Verdict.DELIVERED, reason)
+        return AttemptResult(Verdict.DELIVERED, reason)
     if 300 <= status < 400:
-        return Answer(Verdict.NEVER, f"{reason}, and webhooks follow no redirects")
-    return Answer(Verdict.AGAIN, reason)
+        return AttemptResult(Verdict.GIVE_UP, f"{reason}, and webhooks follow no redirects")
+    return AttemptResult(Verdict.RETRY, reason)

@@ -80,7 +80,9 @@ async def test_the_client_gets_the_error_message(
     service: Service, python: fal_client.SyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(official, "MULTIPART_THRESHOLD", 10_000_000)
-    with pytest.raises(fal_client.FalClientHTTPError, match="larger than 2000000 bytes") as caught:
+    with pytest.raises(
+        fal_client.FalClientHTTPError, match="larger than the limit of 2000000 bytes"
+    ) as caught:
         await asyncio.to_thread(python.upload, bytes(2_000_001), "video/mp4", "clip.mp4")
     assert caught.value.status_code == 413
     assert service.names() == []

@@ -1,4 +1,4 @@
-"""An S3 server of this process: moto's, spoken to by real HTTP, with a record of what it was asked."""
+"""moto's S3 server in this process, used over real HTTP, with a record of its requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def node_disk(scratch: Path) -> NodeDisk:
 
 @dataclass
 class S3Server:
-    """`requests`: method, a blank and the target of each request, in the order of the answers."""
+    """`requests`: method, a space and the target of each request, in the order of the replies."""
 
     endpoint: str
     requests: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class S3Server:
         return name
 
     def count(self, method: str, name: str) -> int:
-        """How often an object whose name ends so was asked for."""
+        """The number of requests for objects whose name ends with `name`."""
         targets = (request.split(" ") for request in self.requests)
         return sum(verb == method and target.endswith(name) for verb, target in targets)
 
@@ -78,7 +78,7 @@ def moto_fixture() -> Iterator[S3Server]:
 
 @pytest.fixture(name="s3")
 def s3_fixture(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """The server, with an environment that leads to it."""
+    """The server, with the environment set up for it."""
     for key, value in moto.environment().items():
         monkeypatch.setenv(key, value)
     moto.requests.clear()

@@ -1,4 +1,4 @@
-"""What only a bucket has: signed URLs, copies on the node, and a server that may not answer."""
+"""Properties of buckets only: signed URLs, copies on the node, and server errors."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def files(store: Artifacts) -> list[Path]:
     return [path for path in store.root.rglob("*") if path.is_file()]
 
 
-def test_signed_urls_need_nothing_else(store: Artifacts, url: str, tmp_path: Path) -> None:
-    made = tmp_path / "v.mp4"
-    made.write_bytes(b"0123456789")
-    store.put_file("outputs/1/2/output.mp4", made, final=True, content_type="video/mp4")
+def test_signed_urls_need_no_credentials(store: Artifacts, url: str, tmp_path: Path) -> None:
+    new_file = tmp_path / "v.mp4"
+    new_file.write_bytes(b"0123456789")
+    store.put_file("outputs/1/2/output.mp4", new_file, final=True, content_type="video/mp4")
     store.link("outputs/1/2/output.mp4", "outputs/3/copy.mp4")
     for name in ("outputs/1/2/output.mp4", "outputs/3/copy.mp4"):
         signed = store.signed_url(name, 3600)
@@ -57,7 +57,7 @@ def test_signed_urls_need_nothing_else(store: Artifacts, url: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("limit", [bucket_module.COPY_BYTES, 0])
-def test_a_link_is_copied_by_the_store_if_it_can(
+def test_a_link_is_copied_on_the_server_if_possible(
     store: Artifacts, s3: S3Server, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(bucket_module, "COPY_BYTES", limit)
@@ -69,7 +69,7 @@ def test_a_link_is_copied_by_the_store_if_it_can(
     assert got.content == data and got.headers["content-type"] == "video/webm"
 
 
-def test_a_large_final_file_finds_its_name_taken(store: Artifacts, tmp_path: Path) -> None:
+def test_a_large_final_file_does_not_replace_an_existing_one(store: Artifacts, tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(ATOMIC_BYTES + 1)
@@ -112,7 +112,7 @@ def test_a_copy_is_fetched_once_by_all_processes(store: Artifacts, s3: S3Server,
     ]
     for process in started:
         assert process.stdout is not None
-        process.stdout.readline()  # ready: now all at once
+        process.stdout.readline()  # ready
     found = set()
     for process in started:
         assert process.stdin is not None
@@ -143,7 +143,7 @@ def test_a_copy_is_fetched_once_by_all_threads(store: Artifacts, s3: S3Server) -
     assert files(store) == []
 
 
-def test_a_copy_is_as_young_as_the_artifact(store: Artifacts, url: str, tmp_path: Path) -> None:
+def test_a_replaced_artifact_is_fetched_again(store: Artifacts, url: str, tmp_path: Path) -> None:
     other = Artifacts(url, node_disk(tmp_path / "other node"))
     for data in (b"first", b"second"):
         other.put_bytes("work/1/source", data)
@@ -151,7 +151,7 @@ def test_a_copy_is_as_young_as_the_artifact(store: Artifacts, url: str, tmp_path
             assert path.read_bytes() == data
 
 
-def test_what_is_read_once_is_not_kept(store: Artifacts, s3: S3Server) -> None:
+def test_a_copy_read_once_is_not_kept(store: Artifacts, s3: S3Server) -> None:
     store.put_bytes("work/1/pieces/0", b"piece")
     for _ in range(2):
         with store.local_path("work/1/pieces/0", keep=False) as path:
@@ -170,7 +170,7 @@ def test_a_cancelled_transfer_leaves_nothing(store: Artifacts, keep: bool) -> No
     assert files(store) == [] and next(asked, None) is None
 
 
-def test_a_dead_process_leaves_nothing_half_made(store: Artifacts, url: str) -> None:
+def test_unfinished_files_of_a_dead_process_are_removed(store: Artifacts, url: str) -> None:
     code = (
         "import os, sys; from pathlib import Path; from serve_app.artifacts.store import Artifacts, NodeDisk\n"
         "with Artifacts(sys.argv[1], NodeDisk(Path(sys.argv[2]), 1 << 30)).scratch('work/1/source') as directory:\n"
@@ -187,7 +187,7 @@ def test_a_dead_process_leaves_nothing_half_made(store: Artifacts, url: str) -> 
         assert not left.exists() and (mine / "half").read_bytes() == b"mine"
 
 
-def test_two_hundred_megabytes_in_flat_memory(url: str, tmp_path: Path) -> None:
+def test_two_hundred_megabytes_take_constant_memory(url: str, tmp_path: Path) -> None:
     large, digest = tmp_path / "large", hashlib.sha256()
     with large.open("wb") as file:
         for _ in range(200):
@@ -270,8 +270,8 @@ def test_a_bucket_that_does_not_exist(s3: S3Server, tmp_path: Path, call: str) -
 
 
 @contextmanager
-def answering(statuses: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A server that gives these answers in turn, the last one for ever."""
+def replying(statuses: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that replies with these statuses in turn, and repeats the last one."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -300,37 +300,37 @@ def answering(statuses: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_server_that_refuses(
+def test_a_server_that_denies_access(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    with answering([403], monkeypatch):
+    with replying([403], monkeypatch):
         store = Artifacts("s3://bucket/prefix", node_disk(tmp_path / "scratch"))
         with pytest.raises(StorageUnavailable, match=r"refuses access: check the credentials \(AWS_\*\)"):
             every_call(store, tmp_path)[call]()
 
 
-def test_a_server_that_stumbles(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transient_errors_are_retried(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     statuses = [503, 500, 200]
-    with answering(statuses, monkeypatch):
+    with replying(statuses, monkeypatch):
         assert Artifacts("s3://bucket/prefix", node_disk(tmp_path / "scratch")).size("a") == 7
     assert statuses == [200]
 
 
-def test_a_server_that_is_not_there(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     store = BucketStore("s3://bucket/prefix", tmp_path / "scratch", 1 << 30, retry_s=0.2)
-    with pytest.raises(StorageUnavailable, match="can be reached"):
+    with pytest.raises(StorageUnavailable, match="is reachable from this machine"):
         store.exists("a")
 
 
-def test_an_environment_that_lacks_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     with pytest.raises(ValueError, match=r"Account must be specified.*AZURE_\*"):
         Artifacts("az://container/prefix", node_disk(tmp_path / "scratch"))
 
 
-def test_a_container_of_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what needs no server: there is none to be had here."""
+def test_an_azure_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests only what needs no server."""
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
     signed = urlsplit(

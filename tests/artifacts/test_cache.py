@@ -1,4 +1,4 @@
-"""The node's copies: bounded, the least recently used go first, those in use stay."""
+"""The node's cache: size limit, least recently used eviction, pinning, concurrency."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serve_app.errors import StorageFull
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cache_module, "KEPT_FREE", 0.0)  # whatever else fills this disk
+    monkeypatch.setattr(cache_module, "FREE_SHARE", 0.0)  # independent of the free space of this disk
     return tmp_path / "cache"
 
 
@@ -41,29 +41,29 @@ def writes(size: int) -> Callable[[BinaryIO], None]:
 def noop() -> None: ...
 
 
-def held(cache: NodeCache, name: str, size: int) -> tuple[Path, BinaryIO]:
-    return cache.hold(name, "v1", size, writes(size), noop)
+def pinned(cache: NodeCache, name: str, size: int) -> tuple[Path, BinaryIO]:
+    return cache.pin(name, "v1", size, writes(size), noop)
 
 
 def use(cache: NodeCache, name: str, size: int) -> Path:
-    path, pin = held(cache, name, size)
+    path, pin = pinned(cache, name, size)
     with pin:
         assert path.stat().st_size == size
     return path
 
 
-def test_the_least_recently_used_go_first(cache: NodeCache, root: Path) -> None:
+def test_the_least_recently_used_copies_are_evicted_first(cache: NodeCache, root: Path) -> None:
     a, b, c = (use(cache, f"work/{i}/source", 300) for i in "abc")
-    for seconds, path in enumerate((b, c, a)):  # the clock of the file system may be coarse
+    for seconds, path in enumerate((b, c, a)):  # the file system's timestamps may be coarse
         os.utime(path, (seconds, seconds))
-    use(cache, "work/b/source", 300)  # used again: the youngest now
+    use(cache, "work/b/source", 300)  # used again: now the most recent
     d = use(cache, "work/d/source", 500)
     assert b.exists() and d.exists() and not a.exists() and not c.exists()
     assert sorted(path.name for path in (root / "work").iterdir()) == ["b", "d"]
 
 
 def test_a_copy_in_use_stays(cache: NodeCache) -> None:
-    path, pin = held(cache, "work/a/source", 800)
+    path, pin = pinned(cache, "work/a/source", 800)
     with pin:
         use(cache, "work/b/source", 800)
         assert path.exists()
@@ -71,7 +71,7 @@ def test_a_copy_in_use_stays(cache: NodeCache) -> None:
     assert not path.exists()
 
 
-def test_what_a_killed_process_left_is_taken_over_or_evicted(cache: NodeCache, root: Path) -> None:
+def test_parts_of_a_killed_process_are_reused_or_evicted(cache: NodeCache, root: Path) -> None:
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
         (root / name / "v1.part").write_bytes(bytes(900))
@@ -79,18 +79,18 @@ def test_what_a_killed_process_left_is_taken_over_or_evicted(cache: NodeCache, r
     assert [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()] == ["a/v1"]
 
 
-def test_a_failed_fetch_leaves_nothing_and_may_be_tried_again(cache: NodeCache, root: Path) -> None:
+def test_a_failed_fetch_leaves_nothing_and_can_be_retried(cache: NodeCache, root: Path) -> None:
     def broken(file: BinaryIO) -> None:
         file.write(b"half")
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        cache.hold("a", "v1", 10, broken, noop)
+        cache.pin("a", "v1", 10, broken, noop)
     assert not [path for path in root.rglob("*") if path.is_file()]
     use(cache, "a", 10)
 
 
-def test_a_prefix_is_forgotten_with_its_directories(cache: NodeCache, root: Path) -> None:
+def test_forgetting_a_prefix_removes_its_directories(cache: NodeCache, root: Path) -> None:
     use(cache, "work/a/source", 10)
     kept = use(cache, "work/b/source", 10)
     cache.forget("work/a")
@@ -100,8 +100,8 @@ def test_a_prefix_is_forgotten_with_its_directories(cache: NodeCache, root: Path
     assert list(root.iterdir()) == []
 
 
-def test_readers_fetchers_and_evictors_at_once(root: Path) -> None:
-    """Room for two of six copies, and a deleter: whatever a reader holds is whole and its own."""
+def test_concurrent_readers_fetchers_and_evictions(root: Path) -> None:
+    """With room for two of six copies, and deletions: every copy that a reader holds is complete and correct."""
     wrong: list[bytes] = []
 
     def read(seed: int) -> None:
@@ -113,7 +113,7 @@ def test_readers_fetchers_and_evictors_at_once(root: Path) -> None:
                 continue
             expected = name.encode() * 100
             try:
-                _, pin = cache.hold(name, "v1", 100, copies(expected), noop)
+                _, pin = cache.pin(name, "v1", 100, copies(expected), noop)
             except FileNotFoundError:  # deleted while it was fetched
                 continue
             with pin:
@@ -131,4 +131,4 @@ def test_readers_fetchers_and_evictors_at_once(root: Path) -> None:
 
 def test_a_disk_that_is_too_small(cache: NodeCache) -> None:
     with pytest.raises(StorageFull, match="put the scratch directory on a larger disk"):
-        cache.hold("a", "v1", 1 << 60, writes(0), noop)
+        cache.pin("a", "v1", 1 << 60, writes(0), noop)

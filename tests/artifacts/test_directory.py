@@ -1,4 +1,4 @@
-"""What only a directory has: nothing is copied, and nothing is left behind."""
+"""Properties of directories only: files are not copied, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.artifacts.directory import full_disk
+from serve_app.artifacts.directory import translated_disk_errors
 from serve_app.artifacts.store import Artifacts, NodeDisk
 from serve_app.errors import StorageFull
 
@@ -28,10 +28,10 @@ def inode(store: Artifacts, name: str) -> int:
 
 
 def test_a_file_is_moved_and_linked_not_copied(store: Artifacts, tmp_path: Path) -> None:
-    made = tmp_path / "made.bin"
-    made.write_bytes(b"made")
-    was = made.stat().st_ino
-    store.put_file("jobs/1/source", made, final=True)
+    new_file = tmp_path / "made.bin"
+    new_file.write_bytes(b"made")
+    was = new_file.stat().st_ino
+    store.put_file("jobs/1/source", new_file, final=True)
     store.link("jobs/1/source", "jobs/2/source")
     assert inode(store, "jobs/1/source") == inode(store, "jobs/2/source") == was
     store.link("jobs/1/source", "jobs/2/source")
@@ -43,12 +43,12 @@ def test_a_file_of_another_file_system_is_copied(store: Artifacts, final: bool) 
     shared = Path("/dev/shm")
     if not shared.is_dir() or shared.stat().st_dev == store.root.stat().st_dev:
         pytest.skip("needs /dev/shm as a second file system")
-    made = shared / f"artifact-test-{os.getpid()}"
-    made.write_bytes(b"made")
-    store.put_file("jobs/1/source", made, final=final)
+    new_file = shared / f"artifact-test-{os.getpid()}"
+    new_file.write_bytes(b"made")
+    store.put_file("jobs/1/source", new_file, final=final)
     with store.local_path("jobs/1/source") as path:
         assert path.read_bytes() == b"made"
-    assert not made.exists() and everything(store) == ["jobs", "jobs/1", "jobs/1/source"]
+    assert not new_file.exists() and everything(store) == ["jobs", "jobs/1", "jobs/1/source"]
 
 
 def test_deleting_leaves_no_empty_directory(store: Artifacts) -> None:
@@ -61,7 +61,7 @@ def test_deleting_leaves_no_empty_directory(store: Artifacts) -> None:
     assert "outputs" not in everything(store)
     store.delete("jobs/1/pieces/a")
     assert store.exists("jobs/1/pieces/b")
-    # What a killed process was about to write.
+    # Left by a killed process.
     (store.root / "jobs/1/pieces/.half.part").write_bytes(b"half")
     store.delete_prefix("jobs/1/")
     assert everything(store) == ["jobs", "jobs/2", "jobs/2/source"]
@@ -69,7 +69,7 @@ def test_deleting_leaves_no_empty_directory(store: Artifacts) -> None:
     assert everything(store) == [] and store.root.is_dir()
 
 
-def test_puts_survive_a_neighbour_who_deletes_the_directory(store: Artifacts, tmp_path: Path) -> None:
+def test_puts_survive_concurrent_removal_of_the_directory(store: Artifacts, tmp_path: Path) -> None:
     stop = threading.Event()
 
     def sweep() -> None:
@@ -91,7 +91,7 @@ def test_puts_survive_a_neighbour_who_deletes_the_directory(store: Artifacts, tm
         sweeper.join()
 
 
-def test_where_the_store_can_lie(tmp_path: Path) -> None:
+def test_supported_urls(tmp_path: Path) -> None:
     assert Artifacts(f"file://{tmp_path}/a%20b").root == tmp_path / "a b"
     assert Artifacts(str(tmp_path / "c")).root.is_dir()
     for url in ("ftp://host/path", "s3:///prefix", "file://host/path"):
@@ -107,11 +107,11 @@ def test_a_directory_has_no_urls(store: Artifacts) -> None:
     assert store.signed_url("outputs/1/v.mp4", 60) is None
 
 
-def test_a_full_disk_says_so() -> None:
-    """`/dev/full` is the kernel's own full disk: writing to it fails as on a real one."""
+def test_a_full_disk_is_reported() -> None:
+    """Writes to `/dev/full` fail as on a full disk."""
     with (
         pytest.raises(StorageFull, match="jobs/x"),
-        full_disk("jobs/x"),
+        translated_disk_errors("jobs/x"),
         Path("/dev/full").open("wb", buffering=0) as file,
     ):
         file.write(b"1")

@@ -1,4 +1,4 @@
-"""What an artifact store promises, on a directory and in a bucket alike."""
+"""The guarantees of an artifact store, for a directory and a bucket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Path:
+def new_file(tmp_path: Path) -> Path:
     path = tmp_path / "made.bin"
     path.write_bytes(b"made")
     return path
@@ -32,17 +32,17 @@ def content(store: Artifacts, name: str, keep: bool = True) -> bytes:
 
 
 @pytest.mark.parametrize("final", [True, False])
-def test_a_file_is_taken_over(store: Artifacts, made: Path, final: bool) -> None:
-    store.put_file("jobs/1/source", made, final=final)
+def test_a_file_is_moved_into_the_store(store: Artifacts, new_file: Path, final: bool) -> None:
+    store.put_file("jobs/1/source", new_file, final=final)
     assert content(store, "jobs/1/source") == content(store, "jobs/1/source", keep=False) == b"made"
-    assert not made.exists()
+    assert not new_file.exists()
     assert store.exists("jobs/1/source") and store.size("jobs/1/source") == 4
 
 
-def test_a_put_replaces_and_a_final_one_does_not(store: Artifacts, made: Path, tmp_path: Path) -> None:
+def test_a_put_replaces_but_a_final_put_does_not(store: Artifacts, new_file: Path, tmp_path: Path) -> None:
     store.put_bytes("pieces/1", b"old!")
     assert content(store, "pieces/1") == b"old!"
-    store.put_file("pieces/1", made)
+    store.put_file("pieces/1", new_file)
     assert content(store, "pieces/1") == b"made"
 
     late = tmp_path / "late.bin"
@@ -79,7 +79,7 @@ def test_final_puts_race_and_one_wins(store: Artifacts, tmp_path: Path) -> None:
     assert len(set(content(store, "outputs/1/v.mp4"))) == 1
 
 
-def test_what_is_absent(store: Artifacts, tmp_path: Path) -> None:
+def test_missing_artifacts(store: Artifacts, tmp_path: Path) -> None:
     assert not store.exists("jobs/1/source")
     assert store.children("jobs") == []
     store.delete("jobs/1/source")
@@ -110,7 +110,7 @@ def test_children_are_the_directories_below(store: Artifacts) -> None:
     assert store.children("work/a/pieces") == store.children("work/file") == []
 
 
-def test_a_deleted_prefix_takes_no_neighbours_along(store: Artifacts) -> None:
+def test_deleting_a_prefix_keeps_its_neighbours(store: Artifacts) -> None:
     for name in ("work/1/source", "work/1/pieces/0", "work/10/source", "outputs/1/v.mp4"):
         store.put_bytes(name, b"1")
     assert content(store, "work/1/source") == b"1"
@@ -131,7 +131,7 @@ def test_a_link_outlives_its_source(store: Artifacts) -> None:
     assert store.children("work") == ["1"] and not store.exists("uploads/1")
 
 
-def test_half_made_files_go(store: Artifacts) -> None:
+def test_scratch_directories_are_removed(store: Artifacts) -> None:
     with store.scratch("work/1/source") as directory:
         (directory / "half").write_bytes(b"half")
         store.put_file("work/1/source", directory / "half")
@@ -143,26 +143,26 @@ def test_half_made_files_go(store: Artifacts) -> None:
 @pytest.mark.parametrize(
     "name", ["", "/etc/passwd", "../x", "a/../b", "a/./b", "a//b", "a/", "a b", "ä", "a\0", "a\n", "x" * 201]
 )
-def test_names_that_are_refused(store: Artifacts, made: Path, name: str) -> None:
+def test_invalid_names(store: Artifacts, new_file: Path, name: str) -> None:
     calls = (
         store.exists,
         store.size,
         store.delete,
         store.local_path,
         store.scratch,
-        lambda n: store.put_file(n, made),
+        lambda n: store.put_file(n, new_file),
         lambda n: store.put_bytes(n, b"1"),
         lambda n: store.link("a", n),
         lambda n: store.signed_url(n, 1),
     )
     for call in calls:
-        with pytest.raises(ValueError, match="no artifact name"):
+        with pytest.raises(ValueError, match="not an artifact name"):
             call(name)
-    assert made.exists()
+    assert new_file.exists()
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "..", "work/.."])
-def test_prefixes_that_are_refused(store: Artifacts, prefix: str) -> None:
+def test_invalid_prefixes(store: Artifacts, prefix: str) -> None:
     for call in (store.children, store.delete_prefix):
-        with pytest.raises(ValueError, match="no artifact name"):
+        with pytest.raises(ValueError, match="not an artifact name"):
             call(prefix)

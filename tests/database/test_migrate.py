@@ -1,4 +1,4 @@
-"""The schema: made, brought up from the last release, checked; the command line; nothing but one transaction."""
+"""Migrations: creation, upgrades, concurrency, atomicity, the version check and the command line."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from serve_app.database.tables import metadata
 from serve_app.errors import SchemaOutdated, SetupError
 from serve_app.jobs.model import CancelOutcome, JobState, Progress
 from serve_app.jobs.sql.store import SqlJobStore
-from tests.jobs.steps import LEASE_S, lines, look, submit
+from tests.jobs.steps import LEASE_S, get_job, log_lines, submit
 
-LAST_RELEASE = """
+FIRST_RELEASE = """
 CREATE TABLE jobs (
     number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     id VARCHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, priority INTEGER NOT NULL, created_at DOUBLE NOT NULL,
@@ -52,11 +52,11 @@ INSERT INTO jobs (id, state, priority, created_at, started_at, finished_at, owne
 
 
 @pytest.fixture
-def last_release(tmp_path: Path) -> str:
-    """A database as the last release left it: no version, jobs in every state."""
+def first_release(tmp_path: Path) -> str:
+    """A database of the first release: no schema version, jobs in every state."""
     path = tmp_path / "jobs.db"
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(LAST_RELEASE)
+        connection.executescript(FIRST_RELEASE)
     return f"sqlite:///{path}"
 
 
@@ -65,7 +65,7 @@ def set_version(url: str, version: str) -> None:
         connection.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
 
 
-def test_the_migrations_make_what_the_statements_expect(database_url: str) -> None:
+def test_the_migrations_create_the_schema_of_the_statements(database_url: str) -> None:
     with create_engine(parse(database_url), poolclass=NullPool).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
@@ -75,12 +75,12 @@ def test_the_version_is_that_of_the_newest_migration() -> None:
     config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
     script = ScriptDirectory.from_config(config)
     assert script.get_heads() == [VERSION]
-    # `check` compares versions, which therefore have to grow.
+    # `check` compares versions, which must therefore increase.
     versions = [revision.revision for revision in script.walk_revisions()]
     assert versions == sorted(versions, reverse=True) and all(len(version) == 4 for version in versions)
 
 
-async def test_open_leaves_the_schema_alone(empty_database_url: str) -> None:
+async def test_open_does_not_change_the_schema(empty_database_url: str) -> None:
     store = SqlJobStore(empty_database_url)
     with pytest.raises(SchemaOutdated, match="birefnet-serve migrate --config"):
         await store.open()
@@ -94,7 +94,7 @@ async def test_open_leaves_the_schema_alone(empty_database_url: str) -> None:
     await store.close()
 
 
-async def test_an_older_schema_is_refused_and_a_newer_one_taken(database_url: str) -> None:
+async def test_an_older_schema_is_refused_and_a_newer_one_accepted(database_url: str) -> None:
     store = SqlJobStore(database_url)
     set_version(database_url, "0001")
     with pytest.raises(SchemaOutdated, match=f"version 0001, this program needs {VERSION}"):
@@ -111,7 +111,7 @@ def test_migrating_again_changes_nothing(database_url: str) -> None:
     assert migrate(database_url) == VERSION
 
 
-async def test_an_empty_file_is_no_job_table(tmp_path: Path) -> None:
+async def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "jobs.db").touch()
     store = SqlJobStore(f"sqlite:///{tmp_path / 'jobs.db'}")
     with pytest.raises(SchemaOutdated):
@@ -119,21 +119,21 @@ async def test_an_empty_file_is_no_job_table(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_table_of_the_last_release_is_taken_over(last_release: str) -> None:
-    old = SqlJobStore(last_release)
+async def test_the_table_of_the_first_release_is_migrated(first_release: str) -> None:
+    old = SqlJobStore(first_release)
     with pytest.raises(SchemaOutdated):
         await old.open()
     await old.close()
-    assert migrate(last_release) == VERSION
-    store = SqlJobStore(last_release)
+    assert migrate(first_release) == VERSION
+    store = SqlJobStore(first_release)
     await store.open()
-    done = await look(store, "done", JobState.COMPLETED)
+    done = await get_job(store, "done", JobState.COMPLETED)
     assert done.result == {"x": 1} and done.progress == Progress("joining", 9, 9)
     assert (done.number, done.created_at, done.finished_at, done.account) == (1, 1.5, 3.5, None)
-    failed = await look(store, "failed", JobState.FAILED)
+    failed = await get_job(store, "failed", JobState.FAILED)
     assert failed.error is not None and (failed.error.status, failed.error.headers) == (422, {"a": "b"})
 
-    unwanted = await look(store, "unwanted", JobState.CANCELLED)
+    unwanted = await get_job(store, "unwanted", JobState.CANCELLED)
     assert unwanted.error is not None and unwanted.error.status == 499 and unwanted.finished_at is not None
     assert await store.unfinished(["unwanted"]) == set()
 
@@ -143,16 +143,16 @@ async def test_a_table_of_the_last_release_is_taken_over(last_release: str) -> N
         ("queued", {"n": 2}, 1),
     ]
     assert await store.complete(claims[0].lease, {})
-    assert await lines(store, "running") == [("INFO", "completed")]
+    assert await log_lines(store, "running") == [("INFO", "completed")]
     assert await store.request_cancel("done") is CancelOutcome.ALREADY_TERMINAL
     await submit(store, "next")
-    assert (await look(store, "next")).number == 6
+    assert (await get_job(store, "next")).number == 6
     await store.close()
 
 
 @pytest.fixture
 def version_3(empty_database_url: str) -> str:
-    """A database as the version before progress had a rate: a job under way, with a finished piece."""
+    """A database of version 3, before progress had a rate: a running job with a finished piece."""
     url = parse(empty_database_url)
     if is_sqlite(url):
         Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
@@ -174,22 +174,22 @@ def version_3(empty_database_url: str) -> str:
     return empty_database_url
 
 
-async def test_a_table_of_version_3_is_taken_over(version_3: str) -> None:
+async def test_a_table_of_version_3_is_migrated(version_3: str) -> None:
     assert migrate(version_3) == VERSION
     store = SqlJobStore(version_3)
     await store.open()
-    job = await look(store, "running", JobState.RUNNING)
+    job = await get_job(store, "running", JobState.RUNNING)
     assert job.progress == Progress("segmenting", 24, 48, None, None)
     (claim,) = await store.claim("new", LEASE_S, 10)
     assert (claim.input, claim.lease.token) == ({"n": 1}, 2)
     assert await store.pieces("running") == {0: {"start": None}}
     assert await store.report(claim.lease, Progress("segmenting", 30, 48, 6.0, 3.0))
-    assert (await look(store, "running")).progress == Progress("segmenting", 30, 48, 6.0, 3.0)
+    assert (await get_job(store, "running")).progress == Progress("segmenting", 30, 48, 6.0, 3.0)
     await store.close()
 
 
-def at_once(url: str) -> list[str]:
-    """The versions that four migrations report which begin together."""
+def migrate_concurrently(url: str) -> list[str]:
+    """The versions that four concurrent migrations report."""
     together = threading.Barrier(4)
 
     def start() -> str:
@@ -201,25 +201,25 @@ def at_once(url: str) -> list[str]:
         return [future.result(timeout=60) for future in futures]
 
 
-def test_migrations_at_once_make_one_table(empty_database_url: str) -> None:
-    assert at_once(empty_database_url) == [VERSION] * 4
+def test_concurrent_migrations_create_one_table(empty_database_url: str) -> None:
+    assert migrate_concurrently(empty_database_url) == [VERSION] * 4
 
 
-def test_migrations_at_once_take_the_last_release_over_once(last_release: str) -> None:
-    assert at_once(last_release) == [VERSION] * 4
+def test_concurrent_migrations_migrate_the_first_release_once(first_release: str) -> None:
+    assert migrate_concurrently(first_release) == [VERSION] * 4
 
 
-def test_a_migration_is_done_whole_or_not_at_all(last_release: str) -> None:
-    """An index of the same name stops it near its end."""
-    path = last_release.removeprefix("sqlite:///")
+def test_a_migration_is_atomic(first_release: str) -> None:
+    """An existing index of the same name makes it fail near its end."""
+    path = first_release.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("CREATE TABLE other (x); CREATE INDEX jobs_by_key ON other (x)")
         before = connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
         with pytest.raises(SetupError, match="jobs_by_key already exists"):
-            migrate(last_release)
+            migrate(first_release)
         assert connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall() == before
         connection.executescript("DROP TABLE other")
-    assert migrate(last_release) == VERSION
+    assert migrate(first_release) == VERSION
 
 
 async def test_the_file_is_in_wal_mode(tmp_path: Path) -> None:
@@ -233,8 +233,8 @@ async def test_the_file_is_in_wal_mode(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_migrating_waits_for_a_writer_of_a_file_that_is_not_in_wal_mode_yet(tmp_path: Path) -> None:
-    """SQLite's own waiting does not cover this switch: it fails at once."""
+async def test_switching_to_wal_mode_waits_for_a_writer(tmp_path: Path) -> None:
+    """SQLite's busy timeout does not cover this switch: it fails at once."""
     path = tmp_path / "jobs.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TABLE other (x)")
@@ -246,7 +246,7 @@ async def test_migrating_waits_for_a_writer_of_a_file_that_is_not_in_wal_mode_ye
         assert await migrating == VERSION
 
 
-def test_a_place_that_cannot_hold_a_file_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match=r"file/jobs\.db cannot be used"):
         migrate(f"sqlite:///{tmp_path / 'file' / 'jobs.db'}")
@@ -256,7 +256,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     profile = tmp_path / "profile.yaml"
     application = {"import_path": "serve_app.app:build", "args": {"data_dir": str(tmp_path / "unused")}}
     profile.write_text(json.dumps({"applications": [application]}))
-    # Alembic looks for this file where it runs; ours is not to.
+    # Alembic reads this file from the working directory; our command must not.
     (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = nowhere\n")
     monkeypatch.chdir(tmp_path)
     arguments = ["migrate", "--config", str(profile), "--data-dir", str(tmp_path / "data")]

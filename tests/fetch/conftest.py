@@ -1,4 +1,4 @@
-"""Where fetched files go."""
+"""Fixtures for the tests of fetching."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A raw HTTP server on loopback that answers as badly as a test wants it to."""
+"""A raw HTTP server on loopback with configurable replies, also invalid ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def server(answer: Answer, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """A raw server: `answer` gets the path and writes what it likes."""
+    """A raw server: `answer` receives the path and writes the reply."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -48,12 +48,12 @@ def head(status: str, *headers: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
 
 
-async def whole(path: str, writer: asyncio.StreamWriter) -> None:
+async def complete(path: str, writer: asyncio.StreamWriter) -> None:
     writer.write(head("200 OK", f"Content-Length: {len(BODY)}") + BODY)
 
 
 async def refused(url: str, out: Path, limits: FetchSettings = LIMITS, **more: GuardedBackend) -> str:
-    """The message of the `DownloadFailed` that fetching ends with; nothing may be left behind."""
+    """The message of the `DownloadFailed` that fetching raises; `out` must not exist afterwards."""
     with pytest.raises(DownloadFailed) as caught:
         await fetch(url, out, limits, **more)
     assert not out.exists()

@@ -1,4 +1,4 @@
-"""Where a fetch may connect to, redirects and deceiving name servers included."""
+"""The address guard, with redirects and DNS rebinding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from serve_app.fetch.address_guard import Address, GuardedBackend, is_public
 from serve_app.fetch.fetch import fetch
-from tests.fetch.loopback import BODY, LIMITS, head, refused, server, whole
+from tests.fetch.loopback import BODY, LIMITS, complete, head, refused, server
 
 
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433"]
 )
 async def test_private_hosts_are_refused(out: Path, host: str) -> None:
-    async with server(whole) as base:
+    async with server(complete) as base:
         url = f"http://{host}:{base.rpartition(':')[2]}/"
         message = await refused(url, out, LIMITS.model_copy(update={"allow_private": False}))
     assert "not on the public internet" in message or "cannot be resolved" in message
@@ -48,12 +48,12 @@ async def test_private_hosts_are_refused(out: Path, host: str) -> None:
         ("64:ff9b::808:808", True),  # NAT64 of 8.8.8.8
     ],
 )
-def test_which_addresses_are_public(address: str, public: bool) -> None:
+def test_public_addresses(address: str, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) is public
 
 
 def only_one(address: Address) -> bool:
-    """Stands for "public" on a machine with no internet: 127.0.0.1 is allowed, the rest of loopback is not."""
+    """A stand-in for `is_public` without internet: allows 127.0.0.1, but not the rest of loopback."""
     return str(address) == "127.0.0.1"
 
 
@@ -73,10 +73,9 @@ async def test_a_redirect_to_a_private_host_is_refused(out: Path) -> None:
     assert "not on the public internet" in message and reached == []
 
 
-async def test_the_address_that_was_checked_is_the_one_connected_to(out: Path) -> None:
-    """A resolver that changes its mind (DNS rebinding) is asked once for each connection, and not believed
-    when one of its answers is private."""
-    async with server(whole) as base:
+async def test_the_checked_address_is_the_one_connected_to(out: Path) -> None:
+    """DNS rebinding: names are resolved once per connection, and refused if any of their addresses is private."""
+    async with server(complete) as base:
         port = base.rpartition(":")[2]
         for script, works in (
             ([["127.0.0.1"], ["127.0.0.2"]], True),
@@ -98,11 +97,11 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(out: Path) -
                 assert "not on the public internet" in await refused(url, out, backend=backend)
 
 
-async def test_the_next_address_is_tried_when_one_is_dead(out: Path) -> None:
+async def test_the_next_address_is_tried_if_one_is_unreachable(out: Path) -> None:
     async def resolver(host: str, port: int) -> list[str]:
         return ["127.0.0.3", "127.0.0.1"]
 
-    async with server(whole) as base:
+    async with server(complete) as base:
         backend = GuardedBackend(lambda address: True, resolver)
         url = f"http://two.example:{base.rpartition(':')[2]}/"
         assert await fetch(url, out, LIMITS, backend) == len(BODY)

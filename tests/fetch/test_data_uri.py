@@ -17,7 +17,7 @@ from tests.fetch.loopback import BODY, LIMITS, refused
     [
         ("data:video/mp4;base64," + base64.b64encode(BODY).decode(), BODY),
         ("DATA:;BASE64,YWJj", b"abc"),
-        ("data:;base64,YWI", b"ab"),  # padding left out
+        ("data:;base64,YWI", b"ab"),  # without padding
         ("data:;base64,YU%6B%3D=\n", b"aI"),
         ("data:text/plain,a%20b%ffc", b"a b\xffc"),
         ("data:,", b""),
@@ -31,7 +31,7 @@ async def test_data_uris(out: Path, uri: str, data: bytes) -> None:
 @pytest.mark.parametrize(
     "uri", ["data:video/mp4;base64", "data:;base64,####", "data:;base64,A", "data:,\ud800"]
 )
-async def test_data_uris_that_are_broken(out: Path, uri: str) -> None:
+async def test_invalid_data_uris(out: Path, uri: str) -> None:
     assert "data URI" in await refused(uri, out)
 
 
@@ -41,8 +41,8 @@ async def test_a_data_uri_can_be_too_large(out: Path) -> None:
     assert not out.exists()
 
 
-async def test_a_full_disk_is_no_fault_of_the_source(out: Path) -> None:
-    out.symlink_to("/dev/full")  # the kernel's own full disk
+async def test_a_full_disk_is_not_a_source_error(out: Path) -> None:
+    out.symlink_to("/dev/full")  # writes fail as on a full disk
     with pytest.raises(StorageFull, match="free space"):
         await fetch("data:,abc", out, LIMITS)
     assert not out.is_symlink()

@@ -1,4 +1,4 @@
-"""Fetching from a real server on loopback that misbehaves in every way a server can."""
+"""Fetching from a real server on loopback, with all kinds of server errors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from serve_app.errors import FileTooLarge
 from serve_app.fetch.fetch import fetch
-from tests.fetch.loopback import BODY, LIMITS, head, refused, server, whole
+from tests.fetch.loopback import BODY, LIMITS, complete, head, refused, server
 
 
-async def test_a_file_arrives_whole(out: Path) -> None:
-    async with server(whole) as base:
+async def test_a_file_is_complete(out: Path) -> None:
+    async with server(complete) as base:
         assert await fetch(f"{base}/v.mp4?x=1", out, LIMITS) == len(BODY)
     assert out.read_bytes() == BODY
 
@@ -33,7 +33,7 @@ async def test_chunked_and_close_delimited_bodies(out: Path) -> None:
             assert out.read_bytes() == b"abcdef"
 
 
-async def test_a_server_that_compresses_unasked(out: Path) -> None:
+async def test_an_unrequested_encoding_is_decoded(out: Path) -> None:
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         packed = gzip.compress(BODY)
         writer.write(head("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(packed)}") + packed)
@@ -46,7 +46,7 @@ async def test_a_server_that_compresses_unasked(out: Path) -> None:
 async def test_redirects_are_followed(out: Path) -> None:
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         if path == "/end":
-            await whole(path, writer)
+            await complete(path, writer)
         else:
             writer.write(head("302 Found", "Location: /end", "Content-Length: 0"))
 
@@ -63,7 +63,7 @@ async def test_redirects_are_followed(out: Path) -> None:
         ("http://h:x/", "invalid literal"),
     ],
 )
-async def test_redirects_that_lead_nowhere(out: Path, location: str, words: str) -> None:
+async def test_invalid_redirects(out: Path, location: str, words: str) -> None:
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         writer.write(head("302 Found", f"Location: {location}", "Content-Length: 0"))
 
@@ -83,25 +83,25 @@ async def test_any_other_status_is_a_failure(out: Path, status: str) -> None:
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-async def test_a_transfer_that_breaks_off(out: Path, framing: str) -> None:
+async def test_an_interrupted_transfer(out: Path, framing: str) -> None:
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         writer.write(head("200 OK", framing) + b"5\r\nabcde\r\n")
 
     async with server(answer) as base:
-        assert "broke off" in await refused(base, out)
+        assert "was interrupted" in await refused(base, out)
 
 
-async def test_what_is_no_http(out: Path) -> None:
+async def test_a_server_without_http(out: Path) -> None:
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
 
     async with server(answer) as base:
-        assert "broke off" in await refused(base, out)
+        assert "was interrupted" in await refused(base, out)
         hasty = LIMITS.model_copy(update={"connect_s": 0.3})
         assert "no connection" in await refused(base.replace("http:", "https:"), out, hasty)
 
 
-async def test_too_large_by_announcement_and_by_count(out: Path) -> None:
+async def test_too_large_by_declared_and_by_actual_size(out: Path) -> None:
     sent = 0
 
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
@@ -125,30 +125,30 @@ async def test_too_large_by_announcement_and_by_count(out: Path) -> None:
 
 
 async def test_the_limit_itself_is_allowed(out: Path) -> None:
-    async with server(whole) as base:
+    async with server(complete) as base:
         assert await fetch(base, out, LIMITS.model_copy(update={"max_bytes": len(BODY)})) == len(BODY)
 
 
 async def test_time_limits(out: Path) -> None:
-    gone = asyncio.Event()
+    finished = asyncio.Event()
 
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         writer.write(head("200 OK", "Content-Length: 1000"))
-        while path == "/trickle" and not gone.is_set():
+        while path == "/trickle" and not finished.is_set():
             writer.write(b"x")
             await writer.drain()
             await asyncio.sleep(0.02)
-        await gone.wait()
+        await finished.wait()
 
     async with server(answer) as base:
         assert "sent nothing for 0.2 s" in await refused(base, out, LIMITS.model_copy(update={"read_s": 0.2}))
         assert "longer than 0.3 s" in await refused(
             f"{base}/trickle", out, LIMITS.model_copy(update={"total_s": 0.3})
         )
-        gone.set()
+        finished.set()
 
 
-async def test_cancelling_leaves_nothing(out: Path) -> None:
+async def test_cancellation_leaves_nothing(out: Path) -> None:
     begun, end = asyncio.Event(), asyncio.Event()
 
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
@@ -168,13 +168,13 @@ async def test_cancelling_leaves_nothing(out: Path) -> None:
     assert not out.exists()
 
 
-async def test_nobody_listens(out: Path) -> None:
+async def test_a_port_without_a_listener(out: Path) -> None:
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))  # bound but not listening: nobody else can take the port meanwhile
+        holder.bind(("127.0.0.1", 0))  # bound but not listening: no other process can take the port
         assert "refused" in (await refused(f"http://127.0.0.1:{holder.getsockname()[1]}/", out)).lower()
 
 
-async def test_a_name_that_does_not_exist(out: Path) -> None:
+async def test_an_unknown_host_name(out: Path) -> None:
     assert "cannot be resolved" in await refused("http://nowhere.invalid/v.mp4", out)
     assert "cannot be resolved" in await refused(f"http://{'a' * 70}.invalid/v.mp4", out)
 
@@ -190,5 +190,5 @@ async def test_other_schemes(out: Path, url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://", "http:///v.mp4", "http://[::1", "http://h:x/", "http://a\nb/", "http://\ud800/"]
 )
-async def test_urls_that_are_none(out: Path, url: str) -> None:
+async def test_invalid_urls(out: Path, url: str) -> None:
     assert "not valid" in await refused(url, out)

@@ -1,4 +1,4 @@
-"""Downloads from the real server on loopback, as players, browsers and attackers ask for them."""
+"""Downloads from the real server on loopback, as players, browsers and attackers request them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def client(server: HttpServer) -> AsyncIterator[httpx.AsyncClient]:
 URL = SIGNER.file_path(NAME)
 
 
-async def test_a_whole_file(client: httpx.AsyncClient) -> None:
+async def test_a_complete_file(client: httpx.AsyncClient) -> None:
     reply = await client.get(URL)
     assert reply.status_code == 200 and reply.content == BODY
     assert reply.headers["content-type"] == "video/webm"
@@ -90,7 +90,7 @@ async def test_ranges(client: httpx.AsyncClient, asked: str, start: int, stop: i
     assert (head.status_code, head.headers["content-length"]) == (206, str(stop - start))
 
 
-async def test_several_ranges_at_once(client: httpx.AsyncClient) -> None:
+async def test_multiple_ranges(client: httpx.AsyncClient) -> None:
     reply = await client.get(URL, headers={"Range": "bytes=0-9,100-109"})
     assert reply.status_code == 206
     assert reply.headers["content-type"].startswith("multipart/byteranges; boundary=")
@@ -98,7 +98,7 @@ async def test_several_ranges_at_once(client: httpx.AsyncClient) -> None:
     assert int(reply.headers["content-length"]) == len(reply.content) < 1000
 
 
-async def test_a_range_behind_the_end(client: httpx.AsyncClient) -> None:
+async def test_a_range_beyond_the_end(client: httpx.AsyncClient) -> None:
     reply = await client.get(URL, headers={"Range": f"bytes={len(BODY)}-"})
     assert reply.status_code == 416 and reply.headers["content-range"] == f"bytes */{len(BODY)}"
 
@@ -111,7 +111,7 @@ async def test_if_range(client: httpx.AsyncClient) -> None:
     assert changed.status_code == 200 and changed.content == BODY
 
 
-async def test_a_copy_that_is_current(client: httpx.AsyncClient, store: Artifacts) -> None:
+async def test_conditional_requests(client: httpx.AsyncClient, store: Artifacts) -> None:
     headers = (await client.head(URL)).headers
     etag, date = headers["etag"], headers["last-modified"]
     for method in ("GET", "HEAD"):
@@ -186,8 +186,8 @@ NOT_SERVED = [
     "/files/../../../../etc/passwd",
 ]
 
-# Names that nobody signs: even with a valid signature they are not served.
-UNSIGNED = [
+# Names that are never signed: they are not served even with a valid signature.
+NEVER_SIGNED = [
     "jobs/0b0c/source",
     "secret",
     "outputs",
@@ -205,10 +205,10 @@ UNSIGNED = [
 ]
 
 
-async def test_nothing_else_is_served(server: HttpServer) -> None:
-    """Sent as raw bytes: a well-behaved client would tidy these paths up before it asks."""
+async def test_other_paths_are_not_served(server: HttpServer) -> None:
+    """Sent as raw bytes: an HTTP client would normalize these paths."""
     wrong = []
-    for path in NOT_SERVED + [f"/files/{SIGNER.sign_path(name)}/{quote(name)}" for name in UNSIGNED]:
+    for path in NOT_SERVED + [f"/files/{SIGNER.sign_path(name)}/{quote(name)}" for name in NEVER_SIGNED]:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -219,11 +219,13 @@ async def test_nothing_else_is_served(server: HttpServer) -> None:
     assert wrong == []
 
 
-async def test_encoded_letters_are_the_same_name(client: httpx.AsyncClient) -> None:
+async def test_percent_encoded_names(client: httpx.AsyncClient) -> None:
     assert (await client.get(f"/files/{SIGNED}/outputs%2F0b0c/output%2ewebm")).content == BODY
 
 
-async def test_many_readers_and_one_that_leaves(client: httpx.AsyncClient, server: HttpServer) -> None:
+async def test_concurrent_readers_and_one_that_disconnects(
+    client: httpx.AsyncClient, server: HttpServer
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await reader.readexactly(1000)
@@ -233,7 +235,7 @@ async def test_many_readers_and_one_that_leaves(client: httpx.AsyncClient, serve
     server.check()
 
 
-async def test_two_servers_share_a_port_while_one_replaces_the_other(
+async def test_two_servers_share_a_port_during_an_update(
     server: HttpServer, client: httpx.AsyncClient, store: Artifacts
 ) -> None:
     second = HttpServer(make_files_app(store, SIGNER, UploadSettings()), "127.0.0.1", server.port, drain_s=1)
@@ -248,7 +250,7 @@ async def test_two_servers_share_a_port_while_one_replaces_the_other(
     await second.stop()
 
 
-async def test_a_port_that_somebody_else_has(store: Artifacts) -> None:
+async def test_a_port_in_use(store: Artifacts) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -261,7 +263,7 @@ async def test_a_port_that_somebody_else_has(store: Artifacts) -> None:
             )
 
 
-async def test_stopping_cuts_a_reader_that_never_ends(store: Artifacts) -> None:
+async def test_stopping_aborts_a_stalled_reader(store: Artifacts) -> None:
     store.put_bytes("outputs/big.mp4", bytes(30_000_000))
     server = HttpServer(make_files_app(store, SIGNER, UploadSettings()), "127.0.0.1", 0, drain_s=1)
     await server.start()

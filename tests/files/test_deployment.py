@@ -1,4 +1,4 @@
-"""The deployment class around the file server, without a cluster."""
+"""The file server's deployment class, without a cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.replicas import replica_class, started
 Replica = replica_class(FileServer)
 
 
-async def test_a_replica_serves_reports_and_stops(tmp_path: Path) -> None:
+async def test_a_replica_serves_reports_its_health_and_stops(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, files={"port": free_port(), "drain_s": 1})
     Artifacts(settings.artifacts_url).put_bytes("outputs/1/v.mp4", b"video")
     replica = await started(Replica, settings)
@@ -36,10 +36,10 @@ async def test_a_replica_serves_reports_and_stops(tmp_path: Path) -> None:
             await client.get(url)
 
 
-async def test_with_an_upstream_it_is_the_reverse_proxy_for_everything(tmp_path: Path) -> None:
-    behind = HttpServer(PlainTextResponse("the API"), "127.0.0.1", 0, drain_s=1)
-    await behind.start()
-    upstream = f"http://127.0.0.1:{behind.port}"
+async def test_with_an_upstream_it_relays_all_other_requests(tmp_path: Path) -> None:
+    api = HttpServer(PlainTextResponse("the API"), "127.0.0.1", 0, drain_s=1)
+    await api.start()
+    upstream = f"http://127.0.0.1:{api.port}"
     settings = Settings(data_dir=tmp_path, files={"port": free_port(), "upstream": upstream, "drain_s": 1})
     Artifacts(settings.artifacts_url).put_bytes("outputs/1/v.mp4", b"video")
     replica = await started(Replica, settings)
@@ -49,4 +49,4 @@ async def test_with_an_upstream_it_is_the_reverse_proxy_for_everything(tmp_path:
         assert (await client.get(path)).content == b"video"
         assert (await client.get("/health")).text == "the API"
     await Replica.__del__(replica)
-    await behind.stop()
+    await api.stop()

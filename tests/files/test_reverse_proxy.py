@@ -1,4 +1,4 @@
-"""The reverse proxy on loopback, before a real server: what it relays, to whom, and what it does not hold back."""
+"""The reverse proxy on loopback with a real upstream: routing, relaying, disconnects and errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ files = PlainTextResponse("files")
 
 @dataclass
 class Upstream:
-    """What stands behind the proxy_server. `arrived` and `left` count requests to the routes that wait."""
+    """The upstream application. `arrived` and `left` count the requests of routes that wait."""
 
     step: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     arrived: int = 0
@@ -82,7 +82,7 @@ class Upstream:
         return StreamingResponse(steps(), media_type="text/event-stream")
 
     async def wait(self, request: Request) -> Response:
-        """Until the client goes, whether it has sent everything or not."""
+        """Waits until the client disconnects, whether it has sent its body or not."""
         self.arrived += 1
         try:
             async for _ in request.stream():
@@ -95,14 +95,14 @@ class Upstream:
         return Response()
 
     async def refuse(self, request: Request) -> Response:
-        """An answer before the body is read."""
+        """Replies before the body is read."""
         return JSONResponse({"detail": "too large"}, 413)
 
     async def moved(self, request: Request) -> Response:
         return Response(status_code=307, headers={"Location": "https://elsewhere.example/"})
 
 
-Open = Callable[..., Awaitable[httpx.AsyncClient]]
+StartProxy = Callable[..., Awaitable[httpx.AsyncClient]]
 
 
 @pytest.fixture
@@ -111,17 +111,17 @@ def upstream() -> Upstream:
 
 
 @pytest_asyncio.fixture
-async def open_door() -> AsyncIterator[Open]:
-    """Starts a reverse proxy before the upstream application or URL and gives a client for it."""
+async def start_proxy() -> AsyncIterator[StartProxy]:
+    """A function that starts a reverse proxy for an upstream application or URL and returns a client for it."""
     closing: list[Callable[[], Awaitable[None]]] = []
 
-    async def start(behind: ASGIApp | str, certs: CertFiles | None = None) -> httpx.AsyncClient:
-        if not isinstance(behind, str):
-            server = HttpServer(behind, "127.0.0.1", 0, drain_s=1)
+    async def start(target: ASGIApp | str, certs: CertFiles | None = None) -> httpx.AsyncClient:
+        if not isinstance(target, str):
+            server = HttpServer(target, "127.0.0.1", 0, drain_s=1)
             await server.start()
             closing.append(server.stop)
-            behind = f"http://127.0.0.1:{server.port}"
-        proxy = ReverseProxy(files, behind)
+            target = f"http://127.0.0.1:{server.port}"
+        proxy = ReverseProxy(files, target)
         closing.append(proxy.close)
         tls = TlsSettings(certificate=certs.certificate, key=certs.key) if certs else None
         proxy_server = HttpServer(proxy, "127.0.0.1", 0, tls, drain_s=1)
@@ -142,8 +142,8 @@ async def open_door() -> AsyncIterator[Open]:
         await close()
 
 
-async def test_path_and_host_decide(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_routing_by_path_and_host(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     for host, path, to_files in (
         ("127.0.0.1:8000", "/files/signature/outputs/1/v.mp4", True),
         ("queue.fal.run", "/files/upload", True),
@@ -167,8 +167,8 @@ async def test_path_and_host_decide(open_door: Open, upstream: Upstream) -> None
             assert ["host", host] in reply.json()["headers"]
 
 
-async def test_headers_go_through_both_ways(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_headers_are_relayed_in_both_directions(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     reply = await client.post(
         "/x",
         content=b"body",
@@ -194,11 +194,11 @@ async def test_headers_go_through_both_ways(open_door: Open, upstream: Upstream)
     assert reply.headers["x-fal-request-id"] == "of the upstream"
     assert len(reply.headers.get_list("date")) == len(reply.headers.get_list("server")) == 1
     again = (await client.get("/x", headers={"Cookie": ""})).json()["headers"]
-    assert ["cookie", "a=1"] not in again  # what one client is given is not another's
+    assert ["cookie", "a=1"] not in again  # the proxy does not share cookies between clients
 
 
-async def test_the_target_is_not_touched(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_the_request_target_is_relayed_unchanged(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     for target in ("/a%2Fb/c%20d/?logs=1&x=%26", "/", "//x//", "/a?b?c", "/%C3%A9;v=1"):
         reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
         writer.write(f"GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
@@ -208,8 +208,8 @@ async def test_the_target_is_not_touched(open_door: Open, upstream: Upstream) ->
         assert json.loads(reply.partition(b"\r\n\r\n")[2])["target"] == [path, query]
 
 
-async def test_methods_and_bodies(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_methods_and_bodies(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
         for body in (None, b"", b"x" * 1_000_003):
             reply = (await client.request(method, "/x", content=body)).json()
@@ -217,39 +217,39 @@ async def test_methods_and_bodies(open_door: Open, upstream: Upstream) -> None:
             assert (reply["method"], reply["body"]) == (method, [len(body or b""), digest])
 
 
-async def test_a_body_of_unknown_length(open_door: Open, upstream: Upstream) -> None:
+async def test_a_body_of_unknown_length(start_proxy: StartProxy, upstream: Upstream) -> None:
     async def body() -> AsyncIterator[bytes]:
         for part in (b"one", b"two", b"three"):
             yield part
 
-    client = await open_door(upstream.app())
+    client = await start_proxy(upstream.app())
     reply = (await client.post("/x", content=body())).json()
     assert reply["body"] == [11, hashlib.sha256(b"onetwothree").hexdigest()]
     assert ["transfer-encoding", "chunked"] in reply["headers"]
 
 
-async def test_replies_without_a_body(open_door: Open, upstream: Upstream) -> None:
+async def test_replies_without_a_body(start_proxy: StartProxy, upstream: Upstream) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await Response(status_code=int(scope["path"][1:]))(scope, receive, send)
 
-    client = await open_door(app)
+    client = await start_proxy(app)
     for status in (204, 304):
         reply = await client.get(f"/{status}")
         assert (reply.status_code, reply.content) == (status, b"")
-    head = await (await open_door(upstream.app())).head("/x")
+    head = await (await start_proxy(upstream.app())).head("/x")
     assert (head.status_code, head.content) == (418, b"")
     assert int(head.headers["content-length"]) > 100
 
 
-async def test_no_redirect_is_followed(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_no_redirect_is_followed(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     reply = await client.get("/moved")
     assert (reply.status_code, reply.headers["location"]) == (307, "https://elsewhere.example/")
 
 
-async def test_events_come_one_by_one(open_door: Open, upstream: Upstream) -> None:
-    """Each is asked for only when the one before has arrived."""
-    client = await open_door(upstream.app())
+async def test_events_are_not_buffered(start_proxy: StartProxy, upstream: Upstream) -> None:
+    """Each event is sent only after the previous one has arrived."""
+    client = await start_proxy(upstream.app())
     async with client.stream("GET", "/events") as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         chunks = reply.aiter_text()
@@ -261,18 +261,18 @@ async def test_events_come_one_by_one(open_door: Open, upstream: Upstream) -> No
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_client_that_leaves_is_missed_at_once(
-    open_door: Open, upstream: Upstream, method: str
+async def test_a_disconnect_is_relayed_at_once(
+    start_proxy: StartProxy, upstream: Upstream, method: str
 ) -> None:
-    client = await open_door(upstream.app())
+    client = await start_proxy(upstream.app())
     request = asyncio.create_task(client.request(method, "/wait", content=b"x" if method == "POST" else None))
     await until(lambda: upstream.arrived == 1)
     request.cancel()
     await until(lambda: upstream.left == 1)
 
 
-async def test_a_client_that_leaves_amid_its_body_is_missed(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_a_disconnect_during_the_body_is_relayed(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     writer.write(b"POST /wait HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nhalf")
     await until(lambda: upstream.arrived == 1)
@@ -280,7 +280,7 @@ async def test_a_client_that_leaves_amid_its_body_is_missed(open_door: Open, ups
     await until(lambda: upstream.left == 1)
 
 
-async def test_a_client_that_leaves_amid_events_is_missed(open_door: Open) -> None:
+async def test_a_disconnect_during_events_is_relayed(start_proxy: StartProxy) -> None:
     left = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -290,14 +290,14 @@ async def test_a_client_that_leaves_amid_events_is_missed(open_door: Open) -> No
         assert (await receive())["type"] == "http.disconnect"
         left.set()
 
-    client = await open_door(app)
+    client = await start_proxy(app)
     async with client.stream("GET", "/events") as reply:
         assert await anext(reply.aiter_text()) == ": ping\n\n"
     await until(left.is_set)
 
 
-async def test_those_who_wait_hold_nobody_up(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_waiting_requests_do_not_delay_others(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     waiting = [asyncio.create_task(client.post("/wait", json={})) for _ in range(WAITING)]
     await until(lambda: upstream.arrived == WAITING)
     assert (await client.get("/status")).status_code == 418
@@ -306,15 +306,15 @@ async def test_those_who_wait_hold_nobody_up(open_door: Open, upstream: Upstream
     await until(lambda: upstream.left == WAITING)
 
 
-async def test_an_early_answer_arrives(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_a_reply_before_the_end_of_the_body(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     for _ in range(3):
         reply = await client.post("/refuse", content=b"x" * (8 << 20))
         assert (reply.status_code, reply.json()) == (413, {"detail": "too large"})
 
 
-async def test_nobody_behind_the_door(open_door: Open) -> None:
-    client = await open_door(f"http://127.0.0.1:{free_port()}")
+async def test_an_unreachable_upstream(start_proxy: StartProxy) -> None:
+    client = await start_proxy(f"http://127.0.0.1:{free_port()}")
     ids = set()
     for method in ("GET", "POST"):
         reply = await client.request(method, "/queue/x", headers={"Host": "queue.fal.run"})
@@ -325,23 +325,23 @@ async def test_nobody_behind_the_door(open_door: Open) -> None:
     assert (await client.get("/files/x")).text == "files"
 
 
-@pytest.mark.parametrize("spoken", [b"", b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
-async def test_one_that_dies_before_it_answers(open_door: Open, spoken: bytes) -> None:
-    async with behind(spoken) as url:
-        reply = await (await open_door(url)).post("/x", content=b"body")
+@pytest.mark.parametrize("reply_bytes", [b"", b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
+async def test_an_upstream_that_fails_before_its_reply(start_proxy: StartProxy, reply_bytes: bytes) -> None:
+    async with fixed_reply(reply_bytes) as url:
+        reply = await (await start_proxy(url)).post("/x", content=b"body")
         assert (reply.status_code, "detail" in reply.json()) == (503, True)
 
 
-async def test_one_that_dies_while_it_answers(open_door: Open) -> None:
-    """Half a reply must not pass for a whole one."""
-    async with behind(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n") as url:
-        client = await open_door(url)
+async def test_an_upstream_that_fails_during_its_reply(start_proxy: StartProxy) -> None:
+    """A truncated reply must not look complete."""
+    async with fixed_reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n") as url:
+        client = await start_proxy(url)
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get("/x")
 
 
-async def test_what_is_no_http_is_refused(open_door: Open, upstream: Upstream) -> None:
-    client = await open_door(upstream.app())
+async def test_invalid_http_is_refused(start_proxy: StartProxy, upstream: Upstream) -> None:
+    client = await start_proxy(upstream.app())
     with socket.create_connection((client.base_url.host, client.base_url.port)) as raw:
         raw.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -350,25 +350,27 @@ async def test_what_is_no_http_is_refused(open_door: Open, upstream: Upstream) -
     assert (await client.get("/x")).status_code == 418
 
 
-async def test_the_scheme_of_the_client_is_told(open_door: Open, upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_client_scheme_is_forwarded(
+    start_proxy: StartProxy, upstream: Upstream, tmp_path: Path
+) -> None:
     certs = CertFiles(tmp_path)
     make_certificates(certs)
-    client = await open_door(ForwardedScheme(upstream.app()), certs)
+    client = await start_proxy(ForwardedScheme(upstream.app()), certs)
     reply = (await client.get("/x")).json()
     assert reply["scheme"] == "https"
     assert ["x-forwarded-proto", "https"] in reply["headers"]
 
 
-class behind:
-    """A server that says `spoken` to whoever has sent a request, and closes the connection."""
+class fixed_reply:
+    """A server that replies with `reply_bytes` to any request, and closes the connection."""
 
-    def __init__(self, spoken: bytes) -> None:
-        self._spoken = spoken
+    def __init__(self, reply_bytes: bytes) -> None:
+        self._reply_bytes = reply_bytes
 
     async def __aenter__(self) -> str:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(self._spoken)
+            writer.write(self._reply_bytes)
             await writer.drain()
             writer.close()
 

@@ -1,4 +1,4 @@
-"""A large body passes through the reverse proxy's process in either direction; it does not lie in it."""
+"""Large bodies are streamed through the reverse proxy in both directions, not held in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIB = 1 << 20
 SIZE = 300
 BLOCK = os.urandom(MIB)
 
-DOOR = """
+PROXY = """
 import asyncio, sys
 from starlette.responses import PlainTextResponse
 from serve_app.files.reverse_proxy import ReverseProxy
@@ -41,7 +41,7 @@ asyncio.run(main())
 
 
 class Blocks:
-    """A large body, and how much of it has been taken."""
+    """A large body, and the number of its blocks that were taken."""
 
     taken = 0
 
@@ -51,7 +51,7 @@ class Blocks:
             yield BLOCK
 
     async def until_stalled(self) -> None:
-        """Return when nothing more is taken for a while: every buffer on the way is full."""
+        """Returns when no block is taken for a while, as all buffers on the way are full."""
         async with asyncio.timeout(PATIENCE_S):
             seen = -1
             while self.taken != seen or not seen:
@@ -61,7 +61,7 @@ class Blocks:
 
 
 class Upstream:
-    """Takes a body only once it may."""
+    """Reads a body only once `open` is set."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -83,12 +83,12 @@ class Upstream:
 
 
 async def test_large_bodies_take_no_memory() -> None:
-    """300 MB to a server that stops reading for a while, and as much to a client that does."""
+    """300 MB to a server that pauses reading, and 300 MB to a client that pauses reading."""
     upstream = Upstream()
     server = HttpServer(upstream.app(), "127.0.0.1", 0, drain_s=1)
     await server.start()
     process = subprocess.Popen(  # noqa: ASYNC220 (nothing waits for it here)
-        [sys.executable, "-c", DOOR, f"http://127.0.0.1:{server.port}"],
+        [sys.executable, "-c", PROXY, f"http://127.0.0.1:{server.port}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

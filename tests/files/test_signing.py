@@ -1,4 +1,4 @@
-"""Signatures: what passes, what does not, and one secret for all processes."""
+"""File URLs, tokens, and one secret for all processes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_path_signature_is_for_one_name_under_one_secret() -> None:
         assert not SIGNER.verifies(NAME, signature[:position] + letter + signature[position + 1 :])
 
 
-def test_a_token_says_what_was_put_in() -> None:
+def test_a_token_returns_its_claims() -> None:
     token = SIGNER.token(Purpose.UPLOADS, {"account": "ä", "n": None}, 60)
     claims = SIGNER.claims(Purpose.UPLOADS, token)
     assert set(token) <= TEXT
@@ -54,13 +54,13 @@ def test_a_token_is_for_one_purpose(purpose: Purpose) -> None:
     token = SIGNER.token(purpose, {"account": None}, 60)
     assert SIGNER.claims(purpose, token)
     for other in set(Purpose) - {purpose}:
-        with pytest.raises(TokenRejected, match="not valid here"):
+        with pytest.raises(TokenRejected, match="The token is not valid"):
             SIGNER.claims(other, token)
     text, _, signature = token.partition(".")
     assert not SIGNER.verifies(text, signature)
 
 
-def test_a_path_signature_is_no_token() -> None:
+def test_a_path_signature_is_not_a_token() -> None:
     text = SIGNER.token(Purpose.PUT, {"account": None}, 60).partition(".")[0]
     for purpose in Purpose:
         with pytest.raises(TokenRejected):
@@ -83,9 +83,9 @@ def test_forged_tokens() -> None:
         "é.é",
         "\udcff.",
     ):
-        with pytest.raises(TokenRejected, match="not valid here"):
+        with pytest.raises(TokenRejected, match="The token is not valid"):
             SIGNER.claims(Purpose.UPLOADS, forged)
-    with pytest.raises(TokenRejected, match="not valid here"):
+    with pytest.raises(TokenRejected, match="The token is not valid"):
         Signer(b"another secret").claims(Purpose.UPLOADS, token)
 
 
@@ -94,7 +94,7 @@ def test_an_expired_token() -> None:
         SIGNER.claims(Purpose.PUT, SIGNER.token(Purpose.PUT, {}, -1))
 
 
-def test_a_secret_is_made_once_and_kept_private(tmp_path: Path) -> None:
+def test_a_secret_is_created_once_and_kept_private(tmp_path: Path) -> None:
     directory = tmp_path / "new" / "data"
     signature = Signer.load(None, directory).sign_path(NAME)
     (path,) = directory.iterdir()
@@ -103,21 +103,21 @@ def test_a_secret_is_made_once_and_kept_private(tmp_path: Path) -> None:
     assert not Signer.load(None, tmp_path / "other").verifies(NAME, signature)
 
 
-def test_a_given_secret_goes_before_the_file(tmp_path: Path) -> None:
+def test_a_configured_secret_takes_precedence(tmp_path: Path) -> None:
     given = Signer.load("0123456789abcdef", tmp_path)
     assert given.verifies(NAME, Signer.load("0123456789abcdef", tmp_path / "other").sign_path(NAME))
     assert not Signer.load("0123456789abcdeg", tmp_path).verifies(NAME, given.sign_path(NAME))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_secrets_that_cannot_be_used(tmp_path: Path) -> None:
+def test_invalid_secrets(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="15 characters and needs 16"):
         Signer.load("0123456789abcde", tmp_path)
     (tmp_path / "secret").write_bytes(b"half")
     with pytest.raises(SetupError, match="restore it, or delete it"):
         Signer.load(None, tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="give the secret in the settings"):
+    with pytest.raises(SetupError, match="set `secret` in the settings"):
         Signer.load(None, tmp_path / "file" / "below")
 
 
@@ -126,7 +126,7 @@ def _sign(directory: Path, start: multiprocessing.synchronize.Barrier) -> str:
     return Signer.load(None, directory).sign_path(NAME)
 
 
-def test_processes_that_start_at_once_share_one_secret(tmp_path: Path) -> None:
+def test_processes_started_at_once_share_one_secret(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, context.Pool(4) as pool:
         barrier = manager.Barrier(4)

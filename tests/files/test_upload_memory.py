@@ -1,4 +1,4 @@
-"""A large upload passes through the file server's process; it does not lie in it."""
+"""Large uploads are streamed through the file server, not held in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ asyncio.run(main())
 
 
 async def test_large_uploads_take_no_memory(tmp_path: Path) -> None:
-    """300 MB in one body, then in parts four at a time: the process must never have held much of it."""
+    """300 MB in one body, then in parts, four at a time: peak memory must stay low."""
     process = subprocess.Popen(  # noqa: ASYNC220 (nothing waits for it here)
         [sys.executable, "-c", SERVER, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -63,7 +63,7 @@ async def test_large_uploads_take_no_memory(tmp_path: Path) -> None:
             reply = await client.post("/files/upload", content=body(300 << 20), headers=bearer())
             assert reply.status_code == 200
             parts = Parts(client, bearer())
-            await parts.begin()
+            await parts.initiate()
             gate = asyncio.Semaphore(4)
 
             async def put(number: int) -> None:

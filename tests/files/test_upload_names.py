@@ -1,4 +1,4 @@
-"""What stands in an upload's name: file name, content type, expiry."""
+"""Names of uploads: file name, content type, expiry."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_lifetimes(text: str, seconds: float | None) -> None:
     assert lifetime_in(Headers({"X-Fal-Object-Lifecycle-Preference": text}), 1000) == seconds
 
 
-def test_a_lifetime_that_nobody_asked_for() -> None:
+def test_the_default_lifetime() -> None:
     assert lifetime_in(Headers({}), 1000) == 1000
     assert lifetime_in(Headers({}), None) is None
     both = {
@@ -97,7 +97,7 @@ def test_expiries() -> None:
     assert expiry(None) == expiry(None, 100) == expiry(1e12) == expiry(float("inf")) == 0
 
 
-def test_where_half_made_things_lie() -> None:
+def test_names_of_unfinished_files() -> None:
     name = new_upload("v.mp4", None, 0)
     parts = parts_of(name, 1_800_000_000)
     assert parts == "uploads-parts/1800000000-" + name.split("/")[1].split("-")[1]
@@ -105,7 +105,7 @@ def test_where_half_made_things_lie() -> None:
     assert 86_400 <= moment - time.time() + 1 <= 2 * 86_400 + 1
 
 
-def test_what_has_expired() -> None:
+def test_expired_directories() -> None:
     now = int(time.time())
     for moment, over in ((now - 1, True), (now + 100, False), (0, False)):
         assert has_expired(new_upload("v.mp4", None, moment).split("/")[1]) == over

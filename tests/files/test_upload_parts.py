@@ -1,4 +1,4 @@
-"""Uploads in parts, as the two official clients send them."""
+"""Multipart uploads, as the two official clients send them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.files.uploads_harness import (
 @pytest_asyncio.fixture
 async def parts(client: httpx.AsyncClient) -> Parts:
     parts = Parts(client, bearer())
-    await parts.begin()
+    await parts.initiate()
     return parts
 
 
@@ -51,12 +51,12 @@ async def test_parts_in_parallel_and_in_any_order(
     assert download.content == DATA and download.headers["content-type"] == "video/mp4"
     (name,) = whole(store)
     expires = int(name.split("/")[1].split("-")[0])
-    assert expires - time.time() > 86_000  # the upload may take a day, which is more than was asked for
+    assert (
+        expires - time.time() > 86_000
+    )  # the upload may take a day, which is longer than the requested lifetime
 
 
-async def test_completing_again_changes_nothing(
-    parts: Parts, client: httpx.AsyncClient, store: Artifacts
-) -> None:
+async def test_completion_is_idempotent(parts: Parts, client: httpx.AsyncClient, store: Artifacts) -> None:
     for number, data in split(DATA, 100_000).items():
         await parts.put(number, data)
     replies = await asyncio.gather(*(parts.complete() for _ in range(4)))
@@ -66,7 +66,7 @@ async def test_completing_again_changes_nothing(
     assert len(whole(store)) == 1
 
 
-async def test_a_part_sent_again(parts: Parts, client: httpx.AsyncClient) -> None:
+async def test_a_part_sent_twice(parts: Parts, client: httpx.AsyncClient) -> None:
     for number, data in ((1, b"broken"), (2, b"two"), (1, b"one"), (2, b"two")):
         await parts.put(number, data)
     assert parts.etags[1] == parts.etags[3]
@@ -74,7 +74,7 @@ async def test_a_part_sent_again(parts: Parts, client: httpx.AsyncClient) -> Non
     assert (await client.get(parts.url)).content == b"onetwo"
 
 
-async def test_parts_that_do_not_fit(parts: Parts, store: Artifacts) -> None:
+async def test_invalid_parts(parts: Parts, store: Artifacts) -> None:
     for number in (1, 2, 3):
         await parts.put(number, b"%d" % number)
     one, two, three = parts.etags
@@ -101,7 +101,7 @@ async def test_parts_that_do_not_fit(parts: Parts, store: Artifacts) -> None:
     ).status_code == 200
 
 
-async def test_lists_of_parts_that_are_none(parts: Parts) -> None:
+async def test_invalid_lists_of_parts(parts: Parts) -> None:
     for body, kind in (
         (b"", "json_invalid"),
         (b"{", "json_invalid"),
@@ -118,7 +118,7 @@ async def test_lists_of_parts_that_are_none(parts: Parts) -> None:
     assert reply.status_code == 413 and reply.json()["detail"]
 
 
-async def test_numbers_of_parts(parts: Parts) -> None:
+async def test_part_numbers(parts: Parts) -> None:
     for number, status in (
         (0, 400),
         (10_001, 400),
@@ -132,7 +132,7 @@ async def test_numbers_of_parts(parts: Parts) -> None:
     assert (await parts.put(10_000, b"data")).status_code == 200
 
 
-async def test_parts_that_are_too_large_together(parts: Parts, store: Artifacts) -> None:
+async def test_parts_that_exceed_the_size_limit(parts: Parts, store: Artifacts) -> None:
     for number in (1, 2, 3):
         assert (await parts.put(number, os.urandom(400_000))).status_code == 200
     reply = await parts.complete()
@@ -141,7 +141,7 @@ async def test_parts_that_are_too_large_together(parts: Parts, store: Artifacts)
     assert not any(name.startswith("uploads/") for name in whole(store))
 
 
-async def test_parts_are_their_owners_alone(
+async def test_parts_belong_to_their_account(
     parts: Parts, client: httpx.AsyncClient, store: Artifacts
 ) -> None:
     await parts.put(1, b"mine")
@@ -154,7 +154,7 @@ async def test_parts_are_their_owners_alone(
         assert (await parts.put(1, b"theirs", headers)).status_code == status
         assert (await parts.complete(headers=headers)).status_code == status
     second = Parts(client, parts.headers)
-    await second.begin()
+    await second.initiate()
     upload = second.base.rsplit("/", 1)[1]
     for base in (
         f"{parts.url}/multipart/{upload}",  # of another file
@@ -168,8 +168,8 @@ async def test_parts_are_their_owners_alone(
     assert len(whole(store)) == 1
 
 
-async def test_announced_parts(client: httpx.AsyncClient, store: Artifacts) -> None:
-    """As the JavaScript client: one after the other, the answers' bodies given back."""
+async def test_parts_with_a_token(client: httpx.AsyncClient, store: Artifacts) -> None:
+    """As the JavaScript client does it: one after the other, completing with the replies' bodies."""
     name = new_upload("v.webm", "video/webm", 0)
     path, query = "/files/upload/multipart", f"?token={parts_token(SIGNER, name, None)}"
     found = []
@@ -192,7 +192,7 @@ async def test_parts_outlive_the_server(parts: Parts, serve: Serve, store: Artif
     assert (await second.get(httpx.URL(parts.url).path)).content == b"onetwo"
 
 
-async def test_what_is_unfinished_can_be_swept(parts: Parts, store: Artifacts) -> None:
+async def test_unfinished_uploads_can_be_swept(parts: Parts, store: Artifacts) -> None:
     await parts.put(1, b"one")
     kept = [name for name in store.children("uploads-parts") if not name.endswith("-staging")]
     (directory,) = kept
@@ -213,7 +213,7 @@ async def test_uploads_into_a_bucket(
     headers = bearer() | {"X-Fal-File-Name": "v.mp4"}
     urls = [(await client.post("/files/upload", content=DATA, headers=headers)).json()["access_url"]]
     parts = Parts(client, bearer())
-    await parts.begin()
+    await parts.initiate()
     for number, data in split(DATA, 100_000).items():
         await parts.put(number, data)
     assert [(await parts.complete()).status_code for _ in range(2)] == [200, 200]

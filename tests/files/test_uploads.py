@@ -30,7 +30,7 @@ from tests.waiting import PATIENCE_S, until
 NAME = re.compile(r"uploads/(\d{10})-([0-9a-f]{32})/([A-Za-z0-9._-]+)")
 
 
-async def test_a_whole_file(client: httpx.AsyncClient, store: Artifacts) -> None:
+async def test_a_complete_file(client: httpx.AsyncClient, store: Artifacts) -> None:
     headers = bearer() | {"X-Fal-File-Name": "my clip.MP4", "Content-Type": "video/mp4"}
     reply = await client.post("/files/upload", content=DATA, headers=headers)
     assert reply.status_code == 200
@@ -45,21 +45,21 @@ async def test_a_whole_file(client: httpx.AsyncClient, store: Artifacts) -> None
     assert file_name == "my_clip.MP4" and 900 < int(expires) - time.time() < 1001
 
 
-async def test_a_file_that_says_nothing_of_itself(client: httpx.AsyncClient) -> None:
+async def test_a_file_without_metadata(client: httpx.AsyncClient) -> None:
     url = (await client.post("/files/upload", content=b"", headers=bearer())).json()["access_url"]
     reply = await client.get(url)
     assert url.endswith("/upload") and reply.content == b""
     assert reply.headers["content-type"] == "application/octet-stream"
 
 
-async def test_a_file_that_is_to_stay(client: httpx.AsyncClient, store: Artifacts) -> None:
+async def test_a_file_kept_forever(client: httpx.AsyncClient, store: Artifacts) -> None:
     headers = bearer() | {"X-Fal-Object-Lifecycle": '{"expiration_duration_seconds": null}'}
     assert (await client.post("/files/upload", content=b"x", headers=headers)).status_code == 200
     (name,) = whole(store)
     assert name.startswith("uploads/0000000000-")
 
 
-async def test_who_may_upload(client: httpx.AsyncClient, store: Artifacts) -> None:
+async def test_uploads_need_a_token(client: httpx.AsyncClient, store: Artifacts) -> None:
     put = SIGNER.token(Purpose.PUT, {"account": "me"}, 60)
     for headers in (
         {},
@@ -87,7 +87,7 @@ async def _slices(data: bytes) -> AsyncIterator[bytes]:
 async def test_a_file_that_is_too_large(client: httpx.AsyncClient, store: Artifacts) -> None:
     data = bytes(1_000_001)
     token = put_token(SIGNER, new_upload("v.mp4", None, 0), None)
-    for body in (lambda: data, lambda: _slices(data)):  # with its length announced, and without
+    for body in (lambda: data, lambda: _slices(data)):  # with and without a declared length
         for method, path, headers in (
             ("POST", "/files/upload", bearer()),
             ("PUT", f"/files/upload?token={token}", {}),
@@ -100,7 +100,7 @@ async def test_a_file_that_is_too_large(client: httpx.AsyncClient, store: Artifa
     assert (await client.post("/files/upload", content=data[1:], headers=bearer())).status_code == 200
 
 
-async def test_more_than_the_disk_holds(serve: Serve, store: Artifacts) -> None:
+async def test_a_file_larger_than_the_free_space(serve: Serve, store: Artifacts) -> None:
     client = await serve(make_files_app(store, SIGNER, UploadSettings(max_bytes=1 << 60)))
     request = client.build_request("POST", "/files/upload", content=_slices(b""), headers=bearer())
     del request.headers["transfer-encoding"]
@@ -115,7 +115,7 @@ async def test_more_than_the_disk_holds(serve: Serve, store: Artifacts) -> None:
 
 
 @pytest.mark.parametrize("head", ["Content-Length: 900000", "Transfer-Encoding: chunked"])
-async def test_an_upload_that_breaks_off_leaves_nothing(serve: Serve, store: Artifacts, head: str) -> None:
+async def test_an_interrupted_upload_leaves_nothing(serve: Serve, store: Artifacts, head: str) -> None:
     app = make_files_app(store, SIGNER, LIMITS)
     ended = asyncio.Event()
 
@@ -165,7 +165,7 @@ async def test_an_upload_that_stalls(serve: Serve, store: Artifacts) -> None:
     assert whole(store) == []
 
 
-async def test_an_announced_file(client: httpx.AsyncClient, store: Artifacts) -> None:
+async def test_a_file_with_a_token(client: httpx.AsyncClient, store: Artifacts) -> None:
     name = new_upload("v.mp4", "video/mp4", 0)
     url = f"/files/upload?token={put_token(SIGNER, name, None)}"
     for data, headers in (
@@ -178,7 +178,7 @@ async def test_an_announced_file(client: httpx.AsyncClient, store: Artifacts) ->
     assert whole(store) == [name]
 
 
-async def test_announced_uploads_need_their_own_token(client: httpx.AsyncClient, store: Artifacts) -> None:
+async def test_a_token_is_valid_for_one_upload(client: httpx.AsyncClient, store: Artifacts) -> None:
     name = new_upload("v.mp4", "video/mp4", 0)
     put, parts = put_token(SIGNER, name, None), parts_token(SIGNER, name, None)
     expired = SIGNER.token(Purpose.PUT, {"name": name, "account": None}, -1)
@@ -211,7 +211,7 @@ async def test_preflights(client: httpx.AsyncClient, path: str) -> None:
     assert reply.headers["access-control-allow-origin"] == "*"
 
 
-async def test_a_public_address(serve: Serve, store: Artifacts) -> None:
+async def test_a_public_url(serve: Serve, store: Artifacts) -> None:
     client = await serve(make_files_app(store, SIGNER, LIMITS, "https://files.example/media/"))
     reply = await client.post("/files/upload", content=b"x", headers=bearer())
     assert reply.json()["access_url"].startswith("https://files.example/media/files/")

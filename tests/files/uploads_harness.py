@@ -1,4 +1,4 @@
-"""What the tests of uploads share: servers, tokens, and an upload in parts."""
+"""A harness for uploads: servers, tokens, and a multipart upload."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def store_fixture(tmp_path: Path) -> Artifacts:
 
 @pytest_asyncio.fixture(name="serve")
 async def serve_fixture() -> AsyncIterator[Serve]:
-    """Starts servers and gives a client for each; all end with the test."""
+    """A function that starts a server and returns a client for it; all stop with the test."""
     opened: list[tuple[HttpServer, httpx.AsyncClient]] = []
 
     async def start(app: ASGIApp) -> httpx.AsyncClient:
@@ -70,14 +70,14 @@ async def client_fixture(serve: Serve, store: Artifacts) -> httpx.AsyncClient:
 
 
 class Parts:
-    """An upload in parts, as the Python client does it."""
+    """A multipart upload, as the Python client does it."""
 
     def __init__(self, client: httpx.AsyncClient, headers: dict[str, str]) -> None:
         self.client = client
         self.headers = headers
         self.etags: list[dict[str, Any]] = []
 
-    async def begin(self) -> None:
+    async def initiate(self) -> None:
         headers = self.headers | {"Content-Type": "video/mp4", "X-Fal-File-Name": "long.mp4"}
         reply = await self.client.post("/files/upload/multipart", headers=headers)
         assert reply.status_code == 200

@@ -1,4 +1,4 @@
-"""A job table on each database, and the few words that its tests are written in."""
+"""A job table on each database."""
 
 from __future__ import annotations
 

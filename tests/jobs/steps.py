@@ -14,7 +14,7 @@ from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.jobs.store import JobStore
 
 LEASE_S = 60.0
-OVER_S = -1.0  # a lease that is over as soon as it is given
+EXPIRED_S = -1.0  # a lease that has expired when it is granted
 ERROR = to_wire(DownloadFailed("the host answered 404"))
 
 
@@ -37,8 +37,8 @@ async def finished(store: JobStore, name: str, **fields: Any) -> None:
     assert await store.complete((await started(store, name, **fields)).lease, {"name": name})
 
 
-async def look(store: JobStore, name: str, state: JobState | None = None) -> Job:
-    """The job, which exists (and is in `state`)."""
+async def get_job(store: JobStore, name: str, state: JobState | None = None) -> Job:
+    """The job, which must exist (in `state`, if given)."""
     job = await store.get(name)
     assert job is not None
     assert state is None or job.state is state
@@ -46,15 +46,15 @@ async def look(store: JobStore, name: str, state: JobState | None = None) -> Job
 
 
 async def newest(store: SqlJobStore, limit: int) -> list[Job]:
-    """Jobs of all accounts, the newest first."""
+    """Jobs of all accounts, newest first."""
     statement = select(*job_columns).order_by(jobs.c.number.desc()).limit(limit)
     return [to_job(row) for row in await store._database.read(statement)]
 
 
-async def lines(store: JobStore, name: str) -> list[tuple[str, str]]:
+async def log_lines(store: JobStore, name: str) -> list[tuple[str, str]]:
     return [(event.level, event.message) for event in await store.events(name)]
 
 
 async def stored(store: SqlJobStore, table: Table) -> list[dict[str, Any]]:
-    """All rows of a table, for what no method shows."""
+    """All rows of a table, for columns that no method returns."""
     return [dict(row._mapping) for row in await store._database.read(select(table))]

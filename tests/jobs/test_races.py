@@ -1,4 +1,4 @@
-"""The job table under many tasks and processes at once, on both databases."""
+"""The job table on both databases, under concurrent tasks and processes."""
 
 from __future__ import annotations
 
@@ -11,29 +11,35 @@ from sqlalchemy import text
 
 from serve_app.jobs.model import CancelOutcome, JobState, NewJob
 from serve_app.jobs.sql.store import SqlJobStore
-from tests.jobs.steps import LEASE_S, lines, started, submit
+from tests.jobs.steps import LEASE_S, log_lines, started, submit
 
 
-def keyed(name: str, key: str = "k", account: str | None = None) -> NewJob:
+def job_with_key(name: str, key: str = "k", account: str | None = None) -> NewJob:
     return NewJob(name, {}, account=account, idempotency_key=key, fingerprint=name)
 
 
-async def test_a_key_stands_for_one_job_of_an_account(store: SqlJobStore) -> None:
-    first = await store.insert(keyed("one"))
-    again = await store.insert(keyed("two"))
+async def test_an_idempotency_key_identifies_one_job_per_account(store: SqlJobStore) -> None:
+    first = await store.insert(job_with_key("one"))
+    again = await store.insert(job_with_key("two"))
     assert again == first and again.fingerprint == "one"
-    others = [keyed("three", key="other"), keyed("four", account="me"), keyed("five", account="you")]
+    others = [
+        job_with_key("three", key="other"),
+        job_with_key("four", account="me"),
+        job_with_key("five", account="you"),
+    ]
     assert [(await store.insert(job)).id for job in others] == ["three", "four", "five"]
-    assert (await store.insert(keyed("six", account="me"))).id == "four"
-    assert await lines(store, "one") == [("INFO", "queued")]
+    assert (await store.insert(job_with_key("six", account="me"))).id == "four"
+    assert await log_lines(store, "one") == [("INFO", "queued")]
     await store.request_cancel("one")
-    assert (await store.insert(keyed("seven"))).state is JobState.CANCELLED
+    assert (await store.insert(job_with_key("seven"))).state is JobState.CANCELLED
     assert await store.waiting() == 3
 
 
-async def test_a_key_that_comes_eight_times_at_once_gives_one_job(store: SqlJobStore) -> None:
+async def test_concurrent_inserts_with_one_key_create_one_job(store: SqlJobStore) -> None:
     for account in (None, "me"):
-        jobs = await asyncio.gather(*(store.insert(keyed(f"{account}-{i}", "k", account)) for i in range(8)))
+        jobs = await asyncio.gather(
+            *(store.insert(job_with_key(f"{account}-{i}", "k", account)) for i in range(8))
+        )
         assert len({job.id for job in jobs}) == 1
     assert await store.waiting() == 2
 
@@ -53,26 +59,26 @@ async def test_concurrent_tasks_never_share_a_claim(store: SqlJobStore) -> None:
     assert sorted(name for share in done for name in share) == sorted(names)
 
 
-async def test_cancel_and_complete_at_once_have_one_winner(store: SqlJobStore) -> None:
+async def test_concurrent_cancel_and_complete_have_one_winner(store: SqlJobStore) -> None:
     for i in range(8):
         claim = await started(store, f"job-{i}")
         completed, cancelled = await asyncio.gather(
             store.complete(claim.lease, {}), store.request_cancel(f"job-{i}")
         )
         assert completed is (cancelled is CancelOutcome.ALREADY_TERMINAL)
-        assert len(await lines(store, f"job-{i}")) == 2
+        assert len(await log_lines(store, f"job-{i}")) == 2
 
 
-async def test_a_result_that_is_asked_for_by_eight_at_once_is_given_out_once(store: SqlJobStore) -> None:
+async def test_concurrent_requests_take_a_result_once(store: SqlJobStore) -> None:
     await store.complete((await started(store, "one")).lease, {})
     assert sorted(await asyncio.gather(*(store.take_result("one") for _ in range(8)))) == [False] * 7 + [True]
 
 
-async def test_a_caller_that_goes_away_amid_a_write_harms_nobody(store: SqlJobStore) -> None:
-    """A client that hangs up cancels its handler wherever it is: each job is there whole or not at all."""
-    for turns in range(0, 600, 20):
-        task = asyncio.create_task(submit(store, f"job-{turns}"))
-        for _ in range(turns):
+async def test_a_cancelled_insert_is_complete_or_absent(store: SqlJobStore) -> None:
+    """A client that disconnects cancels its handler at any point: each job must be complete or absent."""
+    for steps in range(0, 600, 20):
+        task = asyncio.create_task(submit(store, f"job-{steps}"))
+        for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
@@ -81,7 +87,7 @@ async def test_a_caller_that_goes_away_amid_a_write_harms_nobody(store: SqlJobSt
     assert "last" in inputs
     for name, given in inputs.items():
         assert given == {"video_url": f"http://host/{name}"}
-        assert await lines(store, name) == [("INFO", "queued")]
+        assert await log_lines(store, name) == [("INFO", "queued")]
 
 
 WORKER = """
@@ -112,8 +118,8 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_processes_that_start_at_once_share_one_table(empty_database_url: str) -> None:
-    """They race to create the database's tables (and the file and its WAL mode); then to insert; then to claim."""
+def test_processes_started_at_once_share_one_table(empty_database_url: str) -> None:
+    """They race to create the tables (and the file and its WAL mode), then to insert, then to claim."""
     command = [sys.executable, "-c", WORKER, empty_database_url]
     workers = [
         subprocess.Popen([*command, f"w{i}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -138,7 +144,7 @@ def test_processes_that_start_at_once_share_one_table(empty_database_url: str) -
     assert [worker.returncode for worker in workers] == [0, 0, 0, 0]
 
 
-async def test_connections_that_broke_while_they_lay_idle_are_replaced(postgres_url: str) -> None:
+async def test_broken_idle_connections_are_replaced(postgres_url: str) -> None:
     """As after a restart of the server: neither the next read nor the next write fails."""
     store, other = SqlJobStore(postgres_url), SqlJobStore(postgres_url)
     await submit(store, "one")

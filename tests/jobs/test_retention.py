@@ -1,4 +1,4 @@
-"""The job table: what goes after a job's end, and the outbox of webhooks, on both databases."""
+"""The job table on both databases: retention after a job's end, and the outbox of webhooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serve_app.database.tables import deliveries, events, inputs, jobs, pieces
 from serve_app.jobs.model import Expired, NewJob
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.settings import ExpirySettings
-from tests.jobs.steps import ERROR, claim_one, finished, look, started, stored, submit
+from tests.jobs.steps import ERROR, claim_one, finished, get_job, started, stored, submit
 from tests.waiting import PATIENCE_S
 
 DAY = 86400.0
@@ -20,12 +20,12 @@ URL = "http://host/hook"
 
 
 async def age(store: SqlJobStore, seconds: float) -> None:
-    """Let all that is finished have finished so long ago."""
+    """Moves the end of all finished jobs `seconds` into the past."""
     async with store._database.writing() as connection:
         await connection.exec_driver_sql(f"UPDATE jobs SET finished_at = finished_at - {seconds}")
 
 
-async def test_files_go_first_and_rows_later(store: SqlJobStore) -> None:
+async def test_files_expire_before_rows(store: SqlJobStore) -> None:
     await finished(store, "one")
     await finished(store, "two")
     await started(store, "running")
@@ -51,7 +51,7 @@ async def test_a_row_outlives_its_files(store: SqlJobStore) -> None:
     assert await store.expired(retention, 10) == Expired([], ["one"])
 
 
-async def test_a_job_can_have_a_lifetime_of_its_own(store: SqlJobStore) -> None:
+async def test_a_job_can_set_its_lifetime(store: SqlJobStore) -> None:
     await finished(store, "short", lifetime_s=60.0)
     await finished(store, "for-ever", lifetime_s=math.inf)
     await finished(store, "default")
@@ -62,7 +62,7 @@ async def test_a_job_can_have_a_lifetime_of_its_own(store: SqlJobStore) -> None:
     assert (await store.expired(ExpirySettings(files_s=DAY), 10)).files == ["short", "default"]
 
 
-async def test_for_ever(store: SqlJobStore) -> None:
+async def test_no_limits_keep_everything(store: SqlJobStore) -> None:
     await finished(store, "one")
     await age(store, 10_000 * DAY)
     assert await store.expired(ExpirySettings(files_s=None, jobs_s=None), 10) == Expired([], [])
@@ -70,18 +70,18 @@ async def test_for_ever(store: SqlJobStore) -> None:
     assert await store.expired(ExpirySettings(files_s=None, jobs_s=None), 10) == Expired([], [])
 
 
-async def test_results_that_were_not_to_be_kept_are_dropped(store: SqlJobStore) -> None:
+async def test_results_not_to_be_kept_are_deleted(store: SqlJobStore) -> None:
     await finished(store, "kept")
     await finished(store, "unkept", keep_result=False)
     await store.expired(ExpirySettings(unkept_s=60.0), 10)
-    assert (await look(store, "unkept")).result == {"name": "unkept"}
+    assert (await get_job(store, "unkept")).result == {"name": "unkept"}
     await age(store, 61)
     await store.expired(ExpirySettings(unkept_s=60.0), 10)
-    assert (await look(store, "unkept")).result is None
-    assert (await look(store, "kept")).result == {"name": "kept"}
+    assert (await get_job(store, "unkept")).result is None
+    assert (await get_job(store, "kept")).result == {"name": "kept"}
 
 
-async def test_delete_forgets_finished_jobs_with_all_that_is_theirs(store: SqlJobStore) -> None:
+async def test_delete_removes_finished_jobs_and_their_related_rows(store: SqlJobStore) -> None:
     for name in ("one", "two"):
         lease = (await started(store, name, webhook=URL)).lease
         await store.record_piece(lease, 0, {})
@@ -102,7 +102,7 @@ async def test_delete_forgets_finished_jobs_with_all_that_is_theirs(store: SqlJo
 @pytest.mark.parametrize(
     "end", ["complete", "fail", "cancel", "cancel a running one", "start deadline", "refused"]
 )
-async def test_every_end_puts_the_webhook_into_the_outbox(store: SqlJobStore, end: str) -> None:
+async def test_every_terminal_state_puts_the_webhook_into_the_outbox(store: SqlJobStore, end: str) -> None:
     await submit(store, "quiet")
     await store.release((await claim_one(store)).lease)
     if end == "refused":
@@ -125,13 +125,13 @@ async def test_every_end_puts_the_webhook_into_the_outbox(store: SqlJobStore, en
             await store.request_cancel("one")
     await store.request_cancel("quiet")
     (row,) = await stored(store, deliveries)
-    job = await look(store, "one")
+    job = await get_job(store, "one")
     assert (row["job_id"], row["url"], row["attempts"], row["done"]) == ("one", URL, 0, False)
     assert job.finished_at is not None and row["next_at"] == pytest.approx(job.finished_at, abs=PATIENCE_S)
 
 
-async def test_an_end_and_its_webhook_are_one(store: SqlJobStore) -> None:
-    """A delivery that cannot be written takes the end back with it."""
+async def test_the_end_of_a_job_and_its_webhook_are_atomic(store: SqlJobStore) -> None:
+    """If the delivery cannot be inserted, the end is rolled back."""
     claim = await started(store, "one", webhook=URL)
     async with store._database.writing() as connection:
         await connection.exec_driver_sql(

@@ -1,4 +1,4 @@
-"""A post harness: a job table of each kind, and whatever dispatchers a test starts over it."""
+"""A webhook harness on each database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that end with a webhook, dispatchers, and a look at the outbox."""
+"""A harness for webhooks: jobs that end with one, dispatchers, and access to the outbox."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serve_app.webhooks.signing_keys import KeyFile
 from tests.waiting import until
 
 FILES = "https://service.example:8001"
-PROMPT = {"first_delay_s": 0.0, "poll_s": 0.01}  # tries again at once
+NO_DELAY = {"first_delay_s": 0.0, "poll_s": 0.01}  # retries at once
 
 
 def media(job_id: str, kind: str = "output") -> MediaFile:
@@ -45,7 +45,7 @@ class WebhookHarness:
     outboxes: list[Outbox] = field(default_factory=list)
 
     def dispatcher(self, **settings: Any) -> Dispatcher:
-        chosen = WebhookSettings(**(PROMPT | settings))
+        chosen = WebhookSettings(**(NO_DELAY | settings))
         payloads = PayloadBuilder(self.artifacts, link, chosen.max_inline_bytes)
         self.dispatchers.append(Dispatcher(chosen, self.url, self.keys, payloads))
         return self.dispatchers[-1]
@@ -86,7 +86,7 @@ class WebhookHarness:
             await database.close()
 
     async def settled(self, job_id: str) -> Row[Any]:
-        """The delivery when nothing more will be done about it."""
+        """The row of a delivery, once it is done."""
 
         async def is_done() -> bool:
             return bool((await self.row(job_id)).done)
@@ -94,6 +94,6 @@ class WebhookHarness:
         await until(is_done)
         return await self.row(job_id)
 
-    async def told(self, job_id: str) -> list[Event]:
-        """What the job's log says of its webhook."""
+    async def webhook_lines(self, job_id: str) -> list[Event]:
+        """The lines about webhooks in a job's log."""
         return [event for event in await self.store.events(job_id) if event.message.startswith("webhook")]

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback that behaves as badly as a test wants, and checks signatures as documented."""
+"""A webhook receiver on loopback with configurable faults, and the documented verification of signatures."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ class Received:
         return json.loads(self.body)
 
 
-Answer = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
+Reply = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
-def status(code: int, *headers: str) -> Answer:
-    async def answer(writer: asyncio.StreamWriter) -> None:
+def status(code: int, *headers: str) -> Reply:
+    async def reply(writer: asyncio.StreamWriter) -> None:
         writer.write("\r\n".join([f"HTTP/1.1 {code} X", *headers, "Content-Length: 0", "", ""]).encode())
 
-    return answer
+    return reply
 
 
-async def die(writer: asyncio.StreamWriter) -> None:
-    """Take the request and go without an answer."""
+async def close_without_reply(writer: asyncio.StreamWriter) -> None:
+    """Closes the connection without a reply."""
 
 
-async def die_in_the_headers(writer: asyncio.StreamWriter) -> None:
+async def close_in_the_headers(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Le")
 
 
 async def hang(writer: asyncio.StreamWriter) -> None:
-    """Keep the request until the sender gives up."""
+    """Sends no reply until the sender gives up."""
     await asyncio.Event().wait()
 
 
-async def talk_for_ever(writer: asyncio.StreamWriter) -> None:
+async def reply_endlessly(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
         writer.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
@@ -60,39 +60,39 @@ async def talk_for_ever(writer: asyncio.StreamWriter) -> None:
 
 @dataclass
 class Receiver:
-    """`answers` are used up in turn; after them, and without any, it says 200."""
+    """Sends `replies` in turn, then `always`."""
 
-    answers: list[Answer] = field(default_factory=list)
-    always: Answer = field(default_factory=lambda: status(200))
+    replies: list[Reply] = field(default_factory=list)
+    always: Reply = field(default_factory=lambda: status(200))
     received: list[Received] = field(default_factory=list)
     url: str = ""
     open: int = 0
-    most_open: int = 0
+    max_open_seen: int = 0
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def got(self, count: int) -> list[Received]:
-        """What came, as soon as there are `count` of it."""
+    async def wait_for(self, count: int) -> list[Received]:
+        """The requests received, once there are at least `count`."""
         async with asyncio.timeout(PATIENCE_S), self._news:
             await self._news.wait_for(lambda: len(self.received) >= count)
         return self.received
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
-        self.most_open = max(self.most_open, self.open)
+        self.max_open_seen = max(self.max_open_seen, self.open)
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await self._take(reader)
-            answer = self.answers.pop(0) if self.answers else self.always
-            gone = asyncio.create_task(reader.read())  # ends when the sender closes the connection
-            answering = asyncio.create_task(answer(writer))
-            await asyncio.wait([gone, answering], return_when=asyncio.FIRST_COMPLETED)
-            for task in (gone, answering):
+            await self._read_request(reader)
+            reply = self.replies.pop(0) if self.replies else self.always
+            closed = asyncio.create_task(reader.read())  # ends when the sender closes the connection
+            replying = asyncio.create_task(reply(writer))
+            await asyncio.wait([closed, replying], return_when=asyncio.FIRST_COMPLETED)
+            for task in (closed, replying):
                 task.cancel()
-            await asyncio.gather(gone, answering, return_exceptions=True)
+            await asyncio.gather(closed, replying, return_exceptions=True)
             await writer.drain()
         self.open -= 1
         writer.close()
 
-    async def _take(self, reader: asyncio.StreamReader) -> None:
+    async def _read_request(self, reader: asyncio.StreamReader) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         method, path, _ = head[0].split()
         assert method == "POST"
@@ -104,8 +104,8 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver(*answers: Answer, always: Answer | None = None) -> AsyncIterator[Receiver]:
-    it = Receiver(list(answers), always or status(200))
+async def receiver(*replies: Reply, always: Reply | None = None) -> AsyncIterator[Receiver]:
+    it = Receiver(list(replies), always or status(200))
     tasks: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,8 +126,8 @@ async def receiver(*answers: Answer, always: Answer | None = None) -> AsyncItera
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def genuine(message: Received, jwks: dict[str, Any], now: float) -> bool:
-    """The documented check: fresh, and signed by one of the published keys."""
+def verifies(message: Received, jwks: dict[str, Any], now: float) -> bool:
+    """The documented verification: recent, and signed by one of the published keys."""
     headers = message.headers
     timestamp = headers["x-fal-webhook-timestamp"]
     if abs(now - int(timestamp)) > 300:

@@ -1,4 +1,4 @@
-"""The dispatcher over a real outbox and real sockets: what arrives, what is tried again, and what is not."""
+"""The dispatcher with a real outbox and real sockets: deliveries, retries and their end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.waiting import until
 from tests.webhooks.harness import WebhookHarness
 from tests.webhooks.receiver import (
     Received,
-    die,
-    die_in_the_headers,
-    genuine,
+    close_in_the_headers,
+    close_without_reply,
     hang,
     receiver,
+    reply_endlessly,
     status,
-    talk_for_ever,
+    verifies,
 )
 
 
@@ -42,12 +42,12 @@ async def published(keys: KeyFile, path: str = JWKS_PATHS[0]) -> Any:
     return reply.json()
 
 
-async def test_a_finished_job_is_told_once_and_provably(harness: WebhookHarness) -> None:
-    async with receiver() as there:
-        await harness.completed("one", there.url + "/hook?key=a%20b", account="alice", mask=True)
+async def test_a_finished_job_is_delivered_once_and_signed(harness: WebhookHarness) -> None:
+    async with receiver() as target:
+        await harness.completed("one", target.url + "/hook?key=a%20b", account="alice", mask=True)
         harness.dispatcher()
         row = await harness.settled("one")
-    (message,) = there.received
+    (message,) = target.received
     assert message.path == "/hook?key=a%20b" and message.headers["content-type"] == "application/json"
     assert message.json.keys() == {"request_id", "gateway_request_id", "status", "payload"}
     assert message.json["request_id"] == message.json["gateway_request_id"] == "one"
@@ -60,35 +60,35 @@ async def test_a_finished_job_is_told_once_and_provably(harness: WebhookHarness)
     assert message.headers["x-fal-webhook-request-id"] == "one"
     assert message.headers["x-fal-webhook-user-id"] == "alice"
     for path in JWKS_PATHS:
-        assert genuine(message, await published(harness.keys, path), time.time())
+        assert verifies(message, await published(harness.keys, path), time.time())
     assert (row.attempts, row.last_error, row.owner) == (1, None, None)
-    (line,) = await harness.told("one")
+    (line,) = await harness.webhook_lines("one")
     assert (line.level, line.message) == ("INFO", "webhook attempt 1: the receiver answered 200")
 
 
-async def test_the_check_of_these_tests_refuses_what_is_not_genuine(harness: WebhookHarness) -> None:
-    async with receiver() as there:
-        await harness.completed("one", there.url)
+async def test_the_verification_of_these_tests_rejects_altered_messages(harness: WebhookHarness) -> None:
+    async with receiver() as target:
+        await harness.completed("one", target.url)
         harness.dispatcher()
-        (message,) = await there.got(1)
+        (message,) = await target.wait_for(1)
     jwks, now = harness.keys.ring().published(time.time()), time.time()
-    assert genuine(message, jwks, now)
-    assert not genuine(message, jwks, now + 400)
-    assert not genuine(Received("/", message.headers, message.body + b" "), jwks, now)
+    assert verifies(message, jwks, now)
+    assert not verifies(message, jwks, now + 400)
+    assert not verifies(Received("/", message.headers, message.body + b" "), jwks, now)
     other = message.headers | {"x-fal-webhook-user-id": "mallory"}
-    assert not genuine(Received("/", other, message.body), jwks, now)
-    assert not genuine(message, KeyFile(harness.keys.path.with_name("other")).ring().published(now), now)
+    assert not verifies(Received("/", other, message.body), jwks, now)
+    assert not verifies(message, KeyFile(harness.keys.path.with_name("other")).ring().published(now), now)
 
 
-async def test_failed_and_cancelled_jobs_are_told_with_their_reply(harness: WebhookHarness) -> None:
-    error = to_wire(DownloadFailed("gone"))
-    async with receiver() as there:
-        await harness.failed("failed", there.url, error)
-        await harness.claimed("cancelled", there.url)
+async def test_failed_and_cancelled_jobs_are_delivered_with_their_error(harness: WebhookHarness) -> None:
+    error = to_wire(DownloadFailed("closed"))
+    async with receiver() as target:
+        await harness.failed("failed", target.url, error)
+        await harness.claimed("cancelled", target.url)
         await harness.store.request_cancel("cancelled")
         harness.dispatcher()
-        told = {message.json["request_id"]: message for message in await there.got(2)}
-    failed, cancelled = told["failed"], told["cancelled"]
+        messages = {message.json["request_id"]: message for message in await target.wait_for(2)}
+    failed, cancelled = messages["failed"], messages["cancelled"]
     assert failed.json["status"] == "ERROR" and failed.json["payload"] == error.body
     assert failed.json["error"] == "Invalid status code: 422"
     assert cancelled.json["error"] == "Invalid status code: 499"
@@ -96,31 +96,31 @@ async def test_failed_and_cancelled_jobs_are_told_with_their_reply(harness: Webh
     assert failed.headers["x-fal-webhook-user-id"] == harness.keys.ring().installation
 
 
-async def test_an_attempt_that_fails_is_followed_by_another_signed_anew(harness: WebhookHarness) -> None:
-    async with receiver(status(500), die, die_in_the_headers, hang, status(404)) as there:
-        await harness.completed("one", there.url)
+async def test_a_failed_attempt_is_retried_with_a_new_signature(harness: WebhookHarness) -> None:
+    async with receiver(status(500), close_without_reply, close_in_the_headers, hang, status(404)) as target:
+        await harness.completed("one", target.url)
         harness.dispatcher(retry_limit_s=4.0)
         row = await harness.settled("one")
-    assert row.attempts == len(there.received) == 6 and row.last_error is None
+    assert row.attempts == len(target.received) == 6 and row.last_error is None
     jwks = await published(harness.keys)
-    assert all(genuine(message, jwks, time.time()) for message in there.received)
-    assert len({message.body for message in there.received}) == 1
-    lines = await harness.told("one")
+    assert all(verifies(message, jwks, time.time()) for message in target.received)
+    assert len({message.body for message in target.received}) == 1
+    lines = await harness.webhook_lines("one")
     assert [line.level for line in lines] == ["WARN"] * 5 + ["INFO"]
-    assert "answered 500; the next in 0 s" in lines[0].message
-    assert "broke off" in lines[1].message and "broke off" in lines[2].message
+    assert "answered 500; next attempt in 0 s" in lines[0].message
+    assert "connection failed" in lines[1].message and "connection failed" in lines[2].message
     assert "did not answer within 4 s" in lines[3].message
-    assert there.url not in "".join(line.message for line in lines)
+    assert target.url not in "".join(line.message for line in lines)
 
 
-async def test_the_next_attempt_waits(harness: WebhookHarness) -> None:
-    async with receiver(status(503)) as there:
-        await harness.completed("one", there.url)
+async def test_the_next_attempt_is_delayed(harness: WebhookHarness) -> None:
+    async with receiver(status(503)) as target:
+        await harness.completed("one", target.url)
         dispatcher = harness.dispatcher(first_delay_s=3600.0)
-        await there.got(1)
+        await target.wait_for(1)
 
         async def tried() -> bool:
-            return bool(await harness.told("one"))
+            return bool(await harness.webhook_lines("one"))
 
         await until(tried)
         await dispatcher.stop()
@@ -130,121 +130,121 @@ async def test_the_next_attempt_waits(harness: WebhookHarness) -> None:
     assert await harness.outbox().due() == []
 
 
-async def test_a_redirect_is_not_followed_and_is_the_end(harness: WebhookHarness) -> None:
-    async with receiver() as elsewhere, receiver(status(302, f"Location: {elsewhere.url}/")) as there:
-        await harness.completed("one", there.url)
+async def test_a_redirect_ends_the_delivery(harness: WebhookHarness) -> None:
+    async with receiver() as elsewhere, receiver(status(302, f"Location: {elsewhere.url}/")) as target:
+        await harness.completed("one", target.url)
         harness.dispatcher()
         row = await harness.settled("one")
-        assert len(there.received) == 1 and elsewhere.received == []
+        assert len(target.received) == 1 and elsewhere.received == []
     assert row.last_error == "the receiver answered 302, and webhooks follow no redirects"
-    (line,) = await harness.told("one")
-    assert line.level == "WARN" and line.message.endswith("there will be no other")
+    (line,) = await harness.webhook_lines("one")
+    assert line.level == "WARN" and line.message.endswith("no further attempts")
 
 
-async def test_private_receivers_are_told_nothing_unless_allowed(harness: WebhookHarness) -> None:
-    async with receiver() as there:
-        await harness.completed("one", there.url)
-        await harness.completed("two", there.url.replace("127.0.0.1", "localhost"))
+async def test_private_receivers_need_permission(harness: WebhookHarness) -> None:
+    async with receiver() as target:
+        await harness.completed("one", target.url)
+        await harness.completed("two", target.url.replace("127.0.0.1", "localhost"))
         harness.dispatcher(allow_private=False)
         for job_id in ("one", "two"):
             row = await harness.settled(job_id)
             assert "not on the public internet" in row.last_error
-        assert there.received == []
+        assert target.received == []
 
 
-async def test_nobody_there_and_no_such_host(harness: WebhookHarness) -> None:
-    with socket.socket() as taken:  # a port at which nobody listens
+async def test_unreachable_and_unknown_hosts(harness: WebhookHarness) -> None:
+    with socket.socket() as taken:  # a port without a listener
         taken.bind(("127.0.0.1", 0))
-        await harness.completed("nobody", f"http://127.0.0.1:{taken.getsockname()[1]}/")
-        await harness.completed("nowhere", "http://nowhere.invalid/")
+        await harness.completed("unreachable", f"http://127.0.0.1:{taken.getsockname()[1]}/")
+        await harness.completed("unknown", "http://unknown.invalid/")
         harness.dispatcher(max_retries=1)
-        nobody, nowhere = await harness.settled("nobody"), await harness.settled("nowhere")
-    assert nobody.attempts == nowhere.attempts == 2
-    assert "no connection to the receiver" in nobody.last_error
-    assert nowhere.last_error == "the receiver's host name cannot be resolved"
+        unreachable, unknown = await harness.settled("unreachable"), await harness.settled("unknown")
+    assert unreachable.attempts == unknown.attempts == 2
+    assert "no connection to the receiver" in unreachable.last_error
+    assert unknown.last_error == "the receiver's host name cannot be resolved"
 
 
-async def test_retries_end(harness: WebhookHarness) -> None:
-    async with receiver(always=status(500)) as there:
-        await harness.completed("one", there.url)
+async def test_retries_are_limited(harness: WebhookHarness) -> None:
+    async with receiver(always=status(500)) as target:
+        await harness.completed("one", target.url)
         harness.dispatcher(max_retries=3)
         row = await harness.settled("one")
-        assert row.attempts == len(there.received) == 4
+        assert row.attempts == len(target.received) == 4
 
 
-async def test_nothing_is_told_of_a_result_that_has_expired(harness: WebhookHarness) -> None:
-    async with receiver() as there:
-        await harness.completed("one", there.url)
+async def test_an_expired_result_is_not_delivered(harness: WebhookHarness) -> None:
+    async with receiver() as target:
+        await harness.completed("one", target.url)
         await harness.store.files_deleted(["one"])
         harness.dispatcher()
         assert (await harness.settled("one")).last_error == "the result has expired"
-        assert there.received == []
+        assert target.received == []
 
 
-async def test_an_answer_is_not_read_beyond_its_status(harness: WebhookHarness) -> None:
-    async with receiver(talk_for_ever) as there:
-        await harness.completed("one", there.url)
+async def test_only_the_status_of_a_reply_is_read(harness: WebhookHarness) -> None:
+    async with receiver(reply_endlessly) as target:
+        await harness.completed("one", target.url)
         harness.dispatcher()
         assert (await harness.settled("one")).attempts == 1
 
 
-async def test_a_restart_between_end_and_delivery_loses_nothing(harness: WebhookHarness) -> None:
-    async with receiver(hang) as there:
+async def test_a_restart_before_delivery_loses_nothing(harness: WebhookHarness) -> None:
+    async with receiver(hang) as target:
         first = harness.dispatcher()
-        await harness.completed("one", there.url)
-        await there.got(1)
+        await harness.completed("one", target.url)
+        await target.wait_for(1)
         await first.stop()
         row = await harness.row("one")
         assert (row.done, row.attempts, row.owner) == (False, 0, None)
         harness.dispatcher()
         assert (await harness.settled("one")).attempts == 1
-        assert len(there.received) == 2
+        assert len(target.received) == 2
 
 
-async def test_what_a_dead_courier_had_taken_is_sent_by_another(harness: WebhookHarness) -> None:
-    async with receiver() as there:
-        await harness.completed("one", there.url)
+async def test_a_delivery_of_a_dead_dispatcher_is_sent_by_another(harness: WebhookHarness) -> None:
+    async with receiver() as target:
+        await harness.completed("one", target.url)
         dead = harness.outbox(lease_s=-1.0)
         (lost,) = await dead.claim("dead", ["one"])
         harness.dispatcher()
         assert (await harness.settled("one")).attempts == 2
-        await dead.again(lost, 0.0, "late", "late")
+        await dead.retry_later(lost, 0.0, "late", "late")
         row = await harness.row("one")
         assert row.done and row.last_error is None
-        assert [line.message for line in await harness.told("one")] == [
+        assert [line.message for line in await harness.webhook_lines("one")] == [
             "webhook attempt 2: the receiver answered 200"
         ]
 
 
-async def test_two_couriers_send_each_webhook_once(harness: WebhookHarness) -> None:
+async def test_two_dispatchers_send_each_webhook_once(harness: WebhookHarness) -> None:
     names = [f"job-{i}" for i in range(20)]
-    async with receiver() as there:
+    async with receiver() as target:
         for name in names:
-            await harness.completed(name, there.url)
+            await harness.completed(name, target.url)
         harness.dispatcher(max_open=4)
         harness.dispatcher(max_open=4)
         for name in names:
             await harness.settled(name)
-        assert sorted(message.json["request_id"] for message in there.received) == sorted(names)
+        assert sorted(message.json["request_id"] for message in target.received) == sorted(names)
 
 
-async def test_a_slow_receiver_holds_back_nobody_else(
+async def test_a_slow_receiver_does_not_delay_others(
     harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "PEEKED", 4)  # fewer than wait for the slow one
+    monkeypatch.setattr(outbox, "DUE_LIMIT", 4)  # fewer than the slow receiver's deliveries
     async with receiver(always=hang) as slow, receiver() as quick:
         for i in range(8):
             await harness.completed(f"slow-{i}", f"{slow.url}/{i}")
         await harness.completed("quick", quick.url)
         harness.dispatcher(max_open=4, max_per_receiver=2)
         await harness.settled("quick")
-        await slow.got(2)
+        await slow.wait_for(2)
         await harness.completed("quick-again", quick.url)
         await harness.settled("quick-again")
-        assert slow.most_open == len(slow.received) == 2
+        assert slow.max_open_seen == len(slow.received) == 2
 
 
-async def test_a_courier_that_has_ended_is_noticed(harness: WebhookHarness) -> None:
+async def test_check_fails_after_the_dispatcher_stopped(harness: WebhookHarness) -> None:
     dispatcher = harness.dispatcher()
     dispatcher.check()
     await dispatcher.stop()
@@ -252,7 +252,7 @@ async def test_a_courier_that_has_ended_is_noticed(harness: WebhookHarness) -> N
         dispatcher.check()
 
 
-def test_the_delay_grows_and_all_attempts_fit_into_the_life_of_a_result() -> None:
+def test_delays_double_and_all_attempts_fit_into_the_retention_of_a_result() -> None:
     settings = WebhookSettings()
     delays = [delay(attempt, settings) for attempt in range(1, settings.max_retries + 1)]
     assert delays[:4] == [10.0, 20.0, 40.0, 80.0] and delays[-1] == 6 * 3600.0

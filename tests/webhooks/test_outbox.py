@@ -1,11 +1,11 @@
-"""The outbox by itself: what is due, to whom, and who may say how it ended."""
+"""The outbox: due deliveries, exclusive claims, and fencing."""
 
 from __future__ import annotations
 
 from tests.webhooks.harness import WebhookHarness
 
 
-async def test_busy_receivers_are_left_out_and_only_they(harness: WebhookHarness) -> None:
+async def test_only_busy_receivers_are_excluded(harness: WebhookHarness) -> None:
     urls = {
         "exact": "https://host.example",
         "path": "https://host.example/a",
@@ -24,33 +24,33 @@ async def test_busy_receivers_are_left_out_and_only_they(harness: WebhookHarness
     assert len(await outbox.due(["https://host_example"])) == 6
 
 
-async def test_the_longest_overdue_come_first(harness: WebhookHarness) -> None:
+async def test_the_longest_overdue_delivery_is_first(harness: WebhookHarness) -> None:
     for name in ("a", "b", "c"):
         await harness.completed(name, "https://host.example/")
     outbox = harness.outbox()
     for name, late_s in (("b", 3.0), ("a", 1.0), ("c", 2.0)):
         (delivery,) = await outbox.claim("x", [name])
-        await outbox.again(delivery, -late_s, "line", "error")
+        await outbox.retry_later(delivery, -late_s, "line", "error")
     assert [waiting.job_id for waiting in await outbox.due()] == ["b", "c", "a"]
 
 
-async def test_a_claim_is_exclusive_until_it_ends(harness: WebhookHarness) -> None:
+async def test_a_claim_is_exclusive_until_released(harness: WebhookHarness) -> None:
     await harness.completed("one", "https://host.example/")
     one, other = harness.outbox(), harness.outbox()
     (first,) = await one.claim("a", ["one"])
     assert first.attempt == 1 and first.job.id == "one" and first.files_url == "https://service.example:8001"
     assert await other.claim("b", ["one"]) == [] and await other.due() == []
-    await one.give_back(first)
+    await one.release(first)
     (second,) = await other.claim("b", ["one"])
     assert second.attempt == 1
     await one.finish(first, "late")  # it is no longer the first dispatcher's
     assert not (await harness.row("one")).done
     await other.finish(second, "webhook delivered")
     assert (await harness.row("one")).done and await one.due() == []
-    assert [event.message for event in await harness.told("one")] == ["webhook delivered"]
+    assert [event.message for event in await harness.webhook_lines("one")] == ["webhook delivered"]
 
 
-async def test_a_job_that_is_forgotten_takes_its_webhook_along(harness: WebhookHarness) -> None:
+async def test_a_deleted_job_has_no_webhook(harness: WebhookHarness) -> None:
     await harness.completed("one", "https://host.example/")
     outbox = harness.outbox()
     (delivery,) = await outbox.claim("a", ["one"])
@@ -59,7 +59,7 @@ async def test_a_job_that_is_forgotten_takes_its_webhook_along(harness: WebhookH
     assert await harness.store.events("one") == []
 
 
-async def test_a_courier_that_takes_a_delivery_twice_speaks_for_the_second_time(
+async def test_only_the_latest_claim_of_a_delivery_can_end_it(
     harness: WebhookHarness,
 ) -> None:
     await harness.completed("one", "https://host.example/")

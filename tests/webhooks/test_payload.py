@@ -1,4 +1,4 @@
-"""What a webhook says of a result: the same as asking for it, or why it cannot."""
+"""The payload of a webhook: the result as the API returns it, or the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def artifacts(tmp_path: Path) -> Artifacts:
     return Artifacts(tmp_path)
 
 
-def told(
-    artifacts: Artifacts, result: JobResult | None, files_url: str | None = FILES, most: int = 100
+def body_of(
+    artifacts: Artifacts, result: JobResult | None, files_url: str | None = FILES, limit: int = 100
 ) -> Any:
     job = Job(1, "one", JobState.COMPLETED, Priority.NORMAL, 0.0, result=result.as_json() if result else None)
-    return json.loads(PayloadBuilder(artifacts, link, most).write(job, files_url))
+    return json.loads(PayloadBuilder(artifacts, link, limit).write(job, files_url))
 
 
 @pytest.mark.parametrize("result", [RESULT, JobResult(media("one"))])
-def test_the_output_is_that_of_the_document(result: JobResult) -> None:
+def test_the_output_matches_the_api_schema(result: JobResult) -> None:
     def url(file: Any) -> str:
         return link(file.name, FILES)
 
@@ -42,19 +42,19 @@ def test_the_output_is_that_of_the_document(result: JobResult) -> None:
     assert VideoOutput.model_validate(output).model_dump(mode="json", exclude_none=True) == output
 
 
-def test_an_inline_result_carries_its_files(artifacts: Artifacts) -> None:
+def test_an_inline_result_contains_its_files(artifacts: Artifacts) -> None:
     artifacts.put_bytes(INLINE.video.name, b"bytes")
-    url = told(artifacts, INLINE)["payload"]["video"]["url"]
+    url = body_of(artifacts, INLINE)["payload"]["video"]["url"]
     assert url.startswith("data:video/mp4;base64,") and b64decode(url.partition(",")[2]) == b"bytes"
-    assert artifacts.exists(INLINE.video.name)  # the client may still ask for it
+    assert artifacts.exists(INLINE.video.name)  # the client may still fetch it
 
 
-def test_why_there_is_no_payload(artifacts: Artifacts) -> None:
+def test_reasons_for_a_missing_payload(artifacts: Artifacts) -> None:
     for message, reason in (
-        (told(artifacts, None), "no longer kept"),
-        (told(artifacts, INLINE), "no longer kept"),
-        (told(artifacts, INLINE, most=4), "have 5 bytes, and a webhook carries up to 4"),
-        (told(artifacts, RESULT, files_url=None), "Ask for the result"),
+        (body_of(artifacts, None), "no longer kept"),
+        (body_of(artifacts, INLINE), "no longer kept"),
+        (body_of(artifacts, INLINE, limit=4), "have 5 bytes, and a webhook carries at most 4"),
+        (body_of(artifacts, RESULT, files_url=None), "Fetch the result"),
     ):
         assert message["status"] == "OK" and message["payload"] is None
         assert reason in message["payload_error"]

@@ -1,4 +1,4 @@
-"""The signing keys: made once, private, rotated without a gap, published in the form that verifiers read."""
+"""The signing keys: created once, private, rotated without a gap, published as a JWK set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_published_form(path: Path) -> None:
     assert key["x"].endswith("=") and len(urlsafe_b64decode(key["x"])) == 32
 
 
-def test_nobody_else_can_read_the_file_and_nothing_lies_beside_it(path: Path) -> None:
+def test_the_file_is_private_and_leaves_no_temporary_files(path: Path) -> None:
     keys = KeyFile(path)
     keys.ring()
     assert [p.name for p in path.parent.iterdir()] == ["keys.json"]
@@ -45,15 +45,15 @@ def test_nobody_else_can_read_the_file_and_nothing_lies_beside_it(path: Path) ->
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_of_many_that_start_at_once_all_have_the_same_key(path: Path) -> None:
+def test_concurrent_starts_share_one_key(path: Path) -> None:
     start = threading.Barrier(8)
     found: list[KeyRing] = []
 
-    def begin() -> None:
+    def read() -> None:
         start.wait()
         found.append(KeyFile(path).ring())
 
-    threads = [threading.Thread(target=begin) for _ in range(8)]
+    threads = [threading.Thread(target=read) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -63,7 +63,7 @@ def test_of_many_that_start_at_once_all_have_the_same_key(path: Path) -> None:
     assert len({tuple(kids(ring, time.time())) for ring in found}) == 1
 
 
-def test_a_new_key_is_published_a_day_before_it_signs_and_the_old_one_two_days_longer() -> None:
+def test_a_new_key_is_published_a_day_early_and_the_old_one_kept_two_days() -> None:
     first = KeyRing.new(NOW)
     ring = first.rotated(NOW, CACHED_S)
     old, new = kids(ring, NOW)
@@ -79,15 +79,15 @@ def test_a_new_key_is_published_a_day_before_it_signs_and_the_old_one_two_days_l
     assert len(ring.rotated(NOW + CACHED_S + KEPT_S, CACHED_S).keys) == 2
 
 
-def test_whatever_a_receiver_has_cached_holds_the_key_that_signs() -> None:
-    """The set of up to a day ago, over several rotations at odd times."""
+def test_every_cached_set_contains_the_signing_key() -> None:
+    """Sets cached for up to a day, over several rotations at irregular times."""
     histories: list[tuple[float, KeyRing]] = [(NOW, KeyRing.new(NOW))]
     for hours in (30, 31, 50, 200, 300):
         at = NOW + hours * 3600
         histories.append((at, histories[-1][1].rotated(at, CACHED_S)))
 
     def ring_at(at: float) -> KeyRing:
-        return [ring for begin, ring in histories if begin <= at][-1]
+        return [ring for start, ring in histories if start <= at][-1]
 
     for hour in range(24, 500):
         at = NOW + hour * 3600
@@ -96,7 +96,7 @@ def test_whatever_a_receiver_has_cached_holds_the_key_that_signs() -> None:
             assert signing in kids(ring_at(at - age * 3600), at - age * 3600)
 
 
-def test_rotation_at_once_drops_what_was_only_announced() -> None:
+def test_immediate_rotation_drops_keys_that_never_signed() -> None:
     ring = KeyRing.new(NOW - 1).rotated(NOW, CACHED_S).rotated(NOW + 10, 0.0)
     assert len(ring.keys) == 2
     newest = ring.keys[-1].public["kid"]
@@ -112,7 +112,7 @@ def test_other_processes_see_a_rotation(path: Path) -> None:
     assert reader.ring().installation == writer.ring().installation
 
 
-def test_rotations_at_once_lose_no_key(path: Path) -> None:
+def test_concurrent_rotations_lose_no_key(path: Path) -> None:
     KeyFile(path).ring()
     threads = [threading.Thread(target=KeyFile(path).rotate) for _ in range(6)]
     for thread in threads:
@@ -125,7 +125,7 @@ def test_rotations_at_once_lose_no_key(path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", '{"installation": "x", "keys": []}', '{"installation": "x", "keys": [1]}']
 )
-def test_a_broken_file_is_told_and_left_alone(path: Path, text: str) -> None:
+def test_an_invalid_file_is_reported_and_not_changed(path: Path, text: str) -> None:
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(SetupError, match="restore it, or delete it"):
@@ -135,7 +135,7 @@ def test_a_broken_file_is_told_and_left_alone(path: Path, text: str) -> None:
     assert path.read_text() == text
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match=r"webhooks\.key_file"):
         KeyFile(tmp_path / "file" / "keys.json").ring()

@@ -1,4 +1,4 @@
-"""What Alembic runs: `serve_app.database.migrate` hands over a connection in a transaction of its own."""
+"""Alembic's environment: runs migrations on the connection and transaction of `serve_app.database.migrate`."""
 
 from __future__ import annotations
 

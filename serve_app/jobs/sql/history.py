@@ -1,4 +1,4 @@
-"""The part of the job table that tells what was asked for in the past, and forgets what was said then."""
+"""Queries over past jobs, and the deletion of their payloads."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, and_, null, select, update
 
-from serve_app.database.engine import Database, unbroken
+from serve_app.database.engine import Database, uninterrupted
 from serve_app.database.tables import jobs
 from serve_app.errors import WireError
 from serve_app.jobs.model import HistoryPage, Job, JobState, Outcome
 from serve_app.jobs.sql.rows import job_columns, to_job
 from serve_app.jobs.sql.transitions import TERMINAL
 
-_HEAVY = ("payload", "result")
-_LIGHT = [null().label(column.name) if column.name in _HEAVY else column for column in job_columns]
+_PAYLOADS = ("payload", "result")
+_WITHOUT_PAYLOADS = [
+    null().label(column.name) if column.name in _PAYLOADS else column for column in job_columns
+]
 _STATUS: ColumnElement[int] = jobs.c.error["status"].as_integer()
 
 
 class HistoryQueries:
-    """See `JobRequests` for what each method promises."""
+    """The history part of `JobRequests`."""
 
     _database: Database
 
     async def history(self, page: HistoryPage) -> list[Job]:
         statement = (
-            select(*(job_columns if page.payloads else _LIGHT))
+            select(*(job_columns if page.payloads else _WITHOUT_PAYLOADS))
             .where(*_conditions(page))
             .order_by(jobs.c.number.desc())
             .limit(page.limit)
         )
         return [to_job(row) for row in await self._database.scan(statement)]
 
-    @unbroken
+    @uninterrupted
     async def forget_payloads(self, job_id: str) -> None:
-        over = and_(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
-        found = await self._database.read(select(jobs.c.error).where(over))
+        finished = and_(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
+        found = await self._database.read(select(jobs.c.error).where(finished))
         if not found:
             return
-        # The error of a job that is over is not written by anybody else.
+        # The error of a finished job has no other writers.
         error = _without_input(WireError(**found[0].error)) if found[0].error else None
         statement = (
             update(jobs)
-            .where(over)
+            .where(finished)
             .values(payload=None, result=None, error=asdict(error) if error else None, files_deleted=True)
         )
         async with self._database.writing() as connection:
@@ -69,7 +71,7 @@ def _conditions(page: HistoryPage) -> Iterator[ColumnElement[bool]]:
 
 
 def _without_input(error: WireError) -> WireError:
-    """The error without the values that it quotes."""
+    """The error without the input values that it quotes."""
     detail = error.body.get("detail")
     if not isinstance(detail, list):
         return error

@@ -1,4 +1,4 @@
-"""The part of the job table that runners use: claims, deadlines, and writes under a lease."""
+"""The runners' queries: claims, start deadlines, and writes under a lease."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from serve_app.database.engine import Database, unbroken
+from serve_app.database.engine import Database, uninterrupted
 from serve_app.database.tables import inputs, jobs, now, pieces
 from serve_app.errors import StartTimeout, WireError, to_wire
 from serve_app.jobs.model import Claim, Heartbeat, JobState, Json, Lease, LogLevel, Progress
 from serve_app.jobs.sql.rows import job_columns, to_job
 from serve_app.jobs.sql.transitions import end, log
 
-DEADLINES = 500  # jobs that are failed in one transaction
+EXPIRE_BATCH = 500  # jobs failed in one transaction
 
-_FREE = {"owner": None, "expires_at": None}
+_NO_LEASE = {"owner": None, "expires_at": None}
 
 
 class LeaseQueries:
-    """See `JobLeases` for what each method promises."""
+    """Implements `JobLeases`."""
 
     _database: Database
 
-    @unbroken
+    @uninterrupted
     async def expire_waiting(self) -> list[str]:
         late = and_(jobs.c.state == JobState.QUEUED.value, jobs.c.token == 0, jobs.c.start_by <= now())
         error = to_wire(StartTimeout("Request timed out: no runner was free before its start deadline"))
         async with self._database.writing() as connection:
-            return await end(connection, jobs.c.number.in_(first(late, DEADLINES)), JobState.FAILED, error)
+            return await end(connection, jobs.c.number.in_(first(late, EXPIRE_BATCH)), JobState.FAILED, error)
 
-    @unbroken
+    @uninterrupted
     async def claim(self, owner: str, lease_s: float, limit: int) -> list[Claim]:
-        # A start deadline is over once a runner had the job, even if it gave it back.
+        # A start deadline no longer applies once a runner has claimed the job, even if it released it.
         in_time = or_(jobs.c.start_by.is_(None), jobs.c.token > 0, jobs.c.start_by > now())
         free = or_(
             and_(jobs.c.state == JobState.QUEUED.value, in_time),
@@ -67,7 +67,7 @@ class LeaseQueries:
             for row in sorted(rows, key=lambda row: (row.priority, row.number))
         ]
 
-    @unbroken
+    @uninterrupted
     async def heartbeat(self, lease: Lease, lease_s: float) -> Heartbeat:
         async with self._database.writing() as connection:
             if await _write(connection, lease, {"expires_at": now() + lease_s}):
@@ -75,7 +75,7 @@ class LeaseQueries:
             ended = (await connection.execute(select(jobs.c.id).where(cancelled_under(lease)))).first()
         return Heartbeat(held=False, cancelled=ended is not None)
 
-    @unbroken
+    @uninterrupted
     async def report(
         self,
         lease: Lease,
@@ -89,10 +89,10 @@ class LeaseQueries:
                 await log(connection, lease.job_id, lines, level)
             return written
 
-    @unbroken
+    @uninterrupted
     async def record_piece(self, lease: Lease, number: int, piece: Json) -> bool:
         async with self._database.writing() as connection:
-            # Writes nothing new, but locks the row: nobody can take the job over before the piece is in.
+            # Changes nothing, but locks the row: no other runner can claim the job before the piece is recorded.
             if not await _write(connection, lease, {"token": lease.token}):
                 return False
             same = and_(pieces.c.job_id == lease.job_id, pieces.c.number == number)
@@ -105,33 +105,33 @@ class LeaseQueries:
         rows = await self._database.read(statement.order_by(pieces.c.number))
         return {row.number: row.piece for row in rows}
 
-    @unbroken
+    @uninterrupted
     async def complete(self, lease: Lease, result: Json) -> bool:
         async with self._database.writing() as connection:
-            return bool(await end(connection, held(lease), JobState.COMPLETED, result=result, **_FREE))
+            return bool(await end(connection, held(lease), JobState.COMPLETED, result=result, **_NO_LEASE))
 
-    @unbroken
+    @uninterrupted
     async def fail(self, lease: Lease, error: WireError) -> bool:
         async with self._database.writing() as connection:
-            return bool(await end(connection, held(lease), JobState.FAILED, error, **_FREE))
+            return bool(await end(connection, held(lease), JobState.FAILED, error, **_NO_LEASE))
 
-    @unbroken
+    @uninterrupted
     async def release(self, lease: Lease) -> bool:
         async with self._database.writing() as connection:
-            back = {"state": JobState.QUEUED.value, "attempts": jobs.c.attempts - 1, **_FREE}
+            back = {"state": JobState.QUEUED.value, "attempts": jobs.c.attempts - 1, **_NO_LEASE}
             return await _write(connection, lease, back)
 
-    @unbroken
+    @uninterrupted
     async def cleaned(self, lease: Lease) -> None:
         async with self._database.writing() as connection:
-            await connection.execute(update(jobs).where(cancelled_under(lease)).values(_FREE))
+            await connection.execute(update(jobs).where(cancelled_under(lease)).values(_NO_LEASE))
 
 
 def first(which: ColumnElement[bool], limit: int) -> Any:
-    """The numbers of the first jobs that `which` picks, in the order of the queue.
+    """A query for the numbers of the first `limit` jobs that `which` selects, in queue order.
 
-    SQLite takes one writer at a time; elsewhere rows that another process is about to change are skipped. The common
-    table expression keeps Postgres from running the choice more than once, which would change more than `limit` rows.
+    SQLite allows one writer at a time; Postgres skips rows that another process has locked. The common table expression
+    keeps Postgres from evaluating the selection more than once, which would change more than `limit` rows.
     """
     chosen = (
         select(jobs.c.number)
@@ -145,11 +145,12 @@ def first(which: ColumnElement[bool], limit: int) -> Any:
 
 
 def held(lease: Lease) -> ColumnElement[bool]:
-    """The leased job, as long as the lease is not lost."""
+    """Selects the leased job if the lease is still held."""
     return and_(jobs.c.state == JobState.RUNNING.value, _of(lease))
 
 
 def cancelled_under(lease: Lease) -> ColumnElement[bool]:
+    """Selects the leased job if it was cancelled under this lease."""
     return and_(jobs.c.state == JobState.CANCELLED.value, _of(lease))
 
 

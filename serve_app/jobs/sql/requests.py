@@ -1,22 +1,22 @@
-"""The part of the job table that the API uses: insert, read, cancel."""
+"""The API's queries: insert, read, cancel."""
 
 from __future__ import annotations
 
 from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from serve_app.database.engine import Database, unbroken
+from serve_app.database.engine import Database, uninterrupted
 from serve_app.database.tables import events, inputs, jobs, now
 from serve_app.errors import JobCancelled, to_wire
 from serve_app.jobs.model import CancelOutcome, Event, Job, JobState, NewJob
 from serve_app.jobs.sql.rows import job_columns, new_row, to_event, to_job
-from serve_app.jobs.sql.transitions import ALIVE, end, log, tell
+from serve_app.jobs.sql.transitions import UNFINISHED, end, log, record_end
 
-NOBODY = "-"  # owner of a cancelled job that was given back before: nobody cleans up after it but the sweeper
+UNOWNED = "-"  # owner of a job cancelled after its release: no runner cleans up, so the sweeper does
 
-# Built once: every waiting client asks several times a second.
+# Built once: every waiting client polls several times a second.
 _GET = select(*job_columns).where(jobs.c.id == bindparam("id"))
-_KEYED = select(*job_columns).where(
+_BY_KEY = select(*job_columns).where(
     jobs.c.account == bindparam("account"), jobs.c.idempotency_key == bindparam("key")
 )
 _EVENTS = (
@@ -24,7 +24,7 @@ _EVENTS = (
     .where(events.c.job_id == bindparam("job_id"), events.c.number > bindparam("after"))
     .order_by(events.c.number)
 )
-_BEFORE = select(func.count()).where(
+_POSITION = select(func.count()).where(
     jobs.c.state == JobState.QUEUED.value,
     or_(
         jobs.c.priority < bindparam("priority"),
@@ -35,7 +35,7 @@ _WAITING = select(func.count()).where(jobs.c.state == JobState.QUEUED.value)
 
 
 class RequestQueries:
-    """See `JobRequests` for what each method promises."""
+    """Implements `JobRequests`, but for its history."""
 
     _database: Database
 
@@ -43,7 +43,11 @@ class RequestQueries:
         try:
             return await self._insert(job)
         except IntegrityError as error:
-            known = await self.keyed(job.account, job.idempotency_key) if job.idempotency_key else None
+            known = (
+                await self.by_idempotency_key(job.account, job.idempotency_key)
+                if job.idempotency_key
+                else None
+            )
             if known is None or known.id == job.id:
                 raise ValueError(f"a job with the id {job.id} exists") from error
             return known
@@ -52,8 +56,8 @@ class RequestQueries:
         rows = await self._database.read(_GET, {"id": job_id})
         return to_job(rows[0]) if rows else None
 
-    async def keyed(self, account: str | None, idempotency_key: str) -> Job | None:
-        rows = await self._database.read(_KEYED, {"account": account or "", "key": idempotency_key})
+    async def by_idempotency_key(self, account: str | None, idempotency_key: str) -> Job | None:
+        rows = await self._database.read(_BY_KEY, {"account": account or "", "key": idempotency_key})
         return to_job(rows[0]) if rows else None
 
     async def events(self, job_id: str, after: int = 0) -> list[Event]:
@@ -61,7 +65,7 @@ class RequestQueries:
         return [to_event(row) for row in rows]
 
     async def position(self, job: Job) -> int:
-        (row,) = await self._database.read(_BEFORE, {"priority": int(job.priority), "number": job.number})
+        (row,) = await self._database.read(_POSITION, {"priority": int(job.priority), "number": job.number})
         return int(row[0])
 
     async def waiting(self) -> int:
@@ -73,24 +77,24 @@ class RequestQueries:
         found = {row[0]: row[1] for row in rows}
         return {state: found.get(state.value, 0) for state in JobState}
 
-    @unbroken
+    @uninterrupted
     async def request_cancel(self, job_id: str) -> CancelOutcome:
-        alone = and_(jobs.c.token > 0, jobs.c.owner.is_(None))
+        released = and_(jobs.c.token > 0, jobs.c.owner.is_(None))
         async with self._database.writing() as connection:
             ended = await end(
                 connection,
-                and_(jobs.c.id == job_id, jobs.c.state.in_(ALIVE)),
+                and_(jobs.c.id == job_id, jobs.c.state.in_(UNFINISHED)),
                 JobState.CANCELLED,
                 to_wire(JobCancelled("Request was cancelled")),
-                owner=case((alone, NOBODY), else_=jobs.c.owner),
-                expires_at=case((alone, now()), else_=jobs.c.expires_at),
+                owner=case((released, UNOWNED), else_=jobs.c.owner),
+                expires_at=case((released, now()), else_=jobs.c.expires_at),
             )
             if ended:
                 return CancelOutcome.CANCELLED
             known = (await connection.execute(select(jobs.c.id).where(jobs.c.id == job_id))).first()
         return CancelOutcome.ALREADY_TERMINAL if known else CancelOutcome.UNKNOWN
 
-    @unbroken
+    @uninterrupted
     async def take_result(self, job_id: str) -> bool:
         statement = update(jobs).where(
             jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value, ~jobs.c.result_taken
@@ -98,19 +102,19 @@ class RequestQueries:
         async with self._database.writing() as connection:
             return (await connection.execute(statement.values(result_taken=True))).rowcount == 1
 
-    @unbroken
+    @uninterrupted
     async def forget_result(self, job_id: str) -> None:
         statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.COMPLETED.value)
         async with self._database.writing() as connection:
             await connection.execute(statement.values(result=None))
 
-    @unbroken
+    @uninterrupted
     async def _insert(self, job: NewJob) -> Job:
         statement = insert(jobs).values(new_row(job)).returning(*job_columns)
         async with self._database.writing() as connection:
             row = (await connection.execute(statement)).one()
             if job.error is not None:
-                await tell(connection, job.id, JobState.FAILED, job.error, job.webhook)
+                await record_end(connection, job.id, JobState.FAILED, job.error, job.webhook)
             else:
                 await connection.execute(insert(inputs).values(job_id=job.id, input=job.input))
                 await log(connection, job.id, ["queued"])

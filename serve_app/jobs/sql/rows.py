@@ -1,4 +1,4 @@
-"""Rows of the job table as value objects, and value objects as rows."""
+"""Conversion between rows of the job table and value objects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ job_columns = (
 
 
 def to_job(row: Row[Any]) -> Job:
-    """A row of `job_columns` (and perhaps more)."""
+    """The job in a row that has at least `job_columns`."""
     return Job(
         number=row.number,
         id=row.id,
@@ -68,7 +68,7 @@ def to_event(row: Row[Any]) -> Event:
 
 
 def new_row(job: NewJob) -> dict[str, Any]:
-    """The columns of a job to insert. Its input has a table of its own."""
+    """The columns of a job to insert. Its input goes into a separate table."""
     start_by: ColumnElement[Any] = null() if job.start_timeout_s is None else now() + job.start_timeout_s
     return {
         "id": job.id,

@@ -1,4 +1,4 @@
-"""`JobStore` on SQLAlchemy Core: SQLite on one machine, Postgres on a cluster; the statements know no dialect."""
+"""`JobStore` on SQLAlchemy Core, with the same statements for SQLite (one machine) and Postgres (a cluster)."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from serve_app.jobs.store import JobStore
 
 
 class SqlJobStore(DatabaseStore, RequestQueries, HistoryQueries, LeaseQueries, RetentionQueries, JobStore):
-    """The job table of a database."""
+    """The job table in a database."""

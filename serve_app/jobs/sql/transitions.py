@@ -1,4 +1,4 @@
-"""How a job ends, whoever ends it: its state, its log, its webhook and its input change in one transaction."""
+"""The end of a job: its state, log, webhook and input change in one transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve_app.database.tables import deliveries, events, inputs, jobs, now
 from serve_app.errors import WireError
 from serve_app.jobs.model import JobState, LogLevel
 
-ALIVE = (JobState.QUEUED.value, JobState.RUNNING.value)
+UNFINISHED = (JobState.QUEUED.value, JobState.RUNNING.value)
 TERMINAL = tuple(state.value for state in JobState if state.terminal)
 
 
@@ -24,7 +24,7 @@ async def end(
     error: WireError | None = None,
     **values: Any,
 ) -> list[str]:
-    """End the jobs that `which` picks, and return their ids."""
+    """Ends the jobs that `which` selects, and returns their ids."""
     statement = (
         update(jobs)
         .where(which)
@@ -42,16 +42,16 @@ async def end(
     ids = [row.id for row in ended]
     await connection.execute(delete(inputs).where(inputs.c.job_id.in_(ids)))
     for row in ended:
-        await tell(connection, row.id, state, error, row.webhook)
+        await record_end(connection, row.id, state, error, row.webhook)
     return ids
 
 
-async def tell(
+async def record_end(
     connection: AsyncConnection, job_id: str, state: JobState, error: WireError | None, webhook: str | None
 ) -> None:
-    """The last line of a job's log, and its webhook into the outbox."""
+    """Writes the last line of a job's log, and puts its webhook into the outbox."""
     if state is JobState.FAILED:
-        await log(connection, job_id, [text_of(error)], LogLevel.ERROR)
+        await log(connection, job_id, [error_message(error)], LogLevel.ERROR)
     else:
         await log(connection, job_id, [state.value.lower()])
     if webhook is not None:
@@ -62,16 +62,18 @@ async def tell(
 async def log(
     connection: AsyncConnection, job_id: str, lines: Sequence[str], level: LogLevel = LogLevel.INFO
 ) -> None:
-    """Add lines to a job's log. The caller's transaction has written the job's row before: its lock lets the numbers
-    of one job become visible in their order, so a reader that goes on after the last number misses none.
+    """Appends lines to a job's log.
+
+    The caller's transaction must have written the job's row before: that lock makes the numbers of one job visible in
+    order, so that a reader that continues after the last number it saw misses none.
     """
     rows = [{"job_id": job_id, "level": level.value, "message": line} for line in lines]
     if rows:
         await connection.execute(insert(events).values(at=now()), rows)
 
 
-def text_of(error: WireError | None) -> str:
-    """What an error says, whichever of the two shapes it has on the wire."""
+def error_message(error: WireError | None) -> str:
+    """The message of an error in either of its two wire forms."""
     detail = error.body.get("detail") if error else None
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
         detail = detail[0].get("msg")

@@ -1,4 +1,4 @@
-"""The job table of the first release, which made it without keeping a version."""
+"""The job table of the first release, which recorded no schema version."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The queue: who asked for a job and how, its log, its pieces, its webhook. The input moves to a table of its own.
+"""The queue: account and options of a job, its log, pieces and webhook. The input moves to a separate table.
 
-Columns go at once here, not a version later: the first release knew SQLite on one machine only, so no process of it
-can still be at work beside this one.
+Columns are dropped at once here, not a version later: the first release supported only SQLite on one machine, so none
+of its processes can still be running.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CANCELLED = {
 def upgrade() -> None:
     _add_columns()
     _add_tables()
-    _carry_over()
+    _migrate_rows()
     for column in ("input", "cancel_requested", "message"):
         op.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     op.create_index("jobs_by_key", "jobs", ["account", "idempotency_key"], unique=True)
@@ -90,8 +90,8 @@ def _add_tables() -> None:
     op.create_index("deliveries_due", "deliveries", ["done", "next_at"])
 
 
-def _carry_over() -> None:
-    """A job that was to be cancelled ends here; the inputs of the others move."""
+def _migrate_rows() -> None:
+    """Ends jobs with a pending cancel request, and moves the inputs of the others."""
     jobs = sa.table(
         "jobs",
         sa.column("id"),

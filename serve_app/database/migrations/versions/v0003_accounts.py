@@ -1,4 +1,4 @@
-"""API keys, and where a job's files are as its client sees them: its webhook names them without any request at hand."""
+"""API keys, and the base of a job's file URLs, for its webhook, which is sent outside any request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a running job is, and how long it will take, beside how far it is."""
+"""Rate and remaining time of a running job, next to its progress."""
 
 from __future__ import annotations
 
