@@ -99,7 +99,7 @@ CONTAINERS = [
     plain("h264.flv", options=X264, **AAC),
     plain("h264.avi", options=X264 | {"bf": "0"}, audio="libmp3lame", claps=((0.52, 0.44),)),
     plain("bframes.avi", codec="mpeg4", options=MPEG),
-    plain("fragmented.mp4", options=X264, container=FRAGMENTS, claps=((0.52, 0.44),), **AAC),
+    plain("fragmented.mp4", options=X264, container=FRAGMENTS, **AAC),
     plain("raw.h264", options=X264),
     plain("hevc.mp4", codec="libx265", options=HEVC, **AAC),
     plain("hevc.ts", codec="libx265", options=HEVC, audio="mp2"),
