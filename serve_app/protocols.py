@@ -4,9 +4,8 @@
     Chunk ── Decoder.decode ──▶ Frames ── Segmenter.cut_out ──▶ Cutout ── Encoder.encode ──▶ PieceRef
     PieceRef, PieceRef, … ── Encoder.join ──▶ MediaFile
 
-A chunk is computed from its name alone (source, range, options): any replica may compute it, again, or
-twice, with the same result. Arrays travel by value and arrive read-only. Nothing here knows Ray, HTTP,
-torch or PyAV, so every process may import it.
+A chunk is computed from its name alone (source, range, options): any replica may compute it, again, or twice, with the
+same result. Arrays travel by value and arrive read-only. Nothing here knows Ray, HTTP, torch or PyAV.
 """
 
 from __future__ import annotations
@@ -29,10 +28,9 @@ SEEKS = 6  # keyframes that a chunk names at most
 class PixelLayout:
     """How samples become colours. Odd sizes are kept; chroma sizes are rounded up.
 
-    `matrix` "rgb" means planes R, G, B (always full range, 4:4:4); otherwise Y, Cb, Cr. With `alpha` a full
-    size plane of the same depth follows, 0 = transparent, full range. 10-bit samples are uint16, 0..1023.
-    `primaries` and `transfer` are code points of ISO/IEC 23091-2 (2 = unspecified), passed through to the
-    output's tags.
+    `matrix` "rgb" means planes R, G, B (always full range, 4:4:4); otherwise Y, Cb, Cr. With `alpha` a full size plane
+    of the same depth follows, 0 = transparent, full range. 10-bit samples are uint16, 0..1023. `primaries` and
+    `transfer` are code points of ISO/IEC 23091-2 (2 = unspecified), passed through to the output's tags.
     """
 
     width: int
@@ -65,9 +63,8 @@ class PixelLayout:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Decoded frames of one chunk: one array [N, H, W] per plane, PTS (ticks of `time_base`) per frame.
-
-    `damage`: PTS at which the decoder found the source damaged; such frames are missing or not as they were.
+    """Decoded frames of one chunk: one array [N, H, W] per plane, PTS (ticks of `time_base`) per frame. `damage`: PTS
+    at which the source is damaged; frames there are missing or not as they were.
     """
 
     planes: tuple[Plane, ...]
@@ -93,8 +90,8 @@ class Provenance:
 class Cutout:
     """A chunk after segmentation: colour planes in the output's layout (no alpha plane) and the matte.
 
-    `matte` is [N, H, W] uint8, 255 = subject. `colour` is composed over black already where the output has no
-    alpha, and straight (not premultiplied) where it has. `seconds`: processing time, waiting excluded.
+    `matte` is [N, H, W] uint8, 255 = subject. `colour` is composed over black already where the output has no alpha,
+    and straight (not premultiplied) where it has. `seconds`: processing time, waiting excluded.
     """
 
     colour: Frames
@@ -115,10 +112,9 @@ class CutOptions:
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """The source's first audio track. `start_s` and `end_s`: seconds of the source's clock.
-
-    `resets`: seconds to add to the track's times from its first, second, ... step back on, as the pictures' times
-    were mended there. `packets` and `damaged`: how many there are, and how many cannot be decoded.
+    """The source's first audio track. `start_s` and `end_s`: seconds of the source's clock. `resets`: seconds to add
+    from the first, second, ... step back of its times on, as to the pictures'. `packets` and `damaged`: how many there
+    are, and how many cannot be decoded.
     """
 
     codec: str
@@ -135,11 +131,10 @@ class AudioInfo:
 class Index:
     """What one demux-only pass finds: everything that planning needs, no pixels.
 
-    `pts`: presentation times of all frames, ascending. `keyframes`: ascending PTS at which decoding can
-    start. `frame_duration`: the usual step from frame to frame; `last_duration`: how long the last frame is shown.
-    `origin`: the tick that becomes time 0 of the output. `sequential`: the container gives no usable times per
-    packet, so `pts` came from decoding and chunks are only reached by decoding from the start. `damage`: what the
-    file lacks, in sentences.
+    `pts`: presentation times of all frames, ascending. `keyframes`: ascending PTS at which decoding can start.
+    `frame_duration`: the usual step; `last_duration`: how long the last frame is shown. `origin`: the tick that becomes
+    time 0 of the output. `sequential`: the packets have no usable times, so `pts` came from decoding and chunks are
+    only reached by decoding from the start. `damage`: what the file lacks, in sentences.
     """
 
     layout: PixelLayout
@@ -166,8 +161,8 @@ class Index:
 class Chunk:
     """A half-open PTS range of a source; None is the open end of the first and of the last chunk.
 
-    `seek`: keyframes to try in turn, nearest first; when all deliver too late a frame, decoding starts at the
-    beginning. `frames`: how many the plan expects (decoded frames are the truth).
+    `seek`: keyframes to try in turn, nearest first; if all deliver too late a frame, decoding starts at the beginning.
+    `frames`: how many the plan expects (decoded frames are the truth).
     """
 
     number: int
@@ -195,7 +190,7 @@ class EncodeSettings:
 class PieceRef:
     """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times.
 
-    `mask_name`: the piece of the mask, made of the same matte, when one was asked for. `damage`: as in `Frames`.
+    `mask_name`: the piece of the mask, of the same matte, if there is one. `damage`: as in `Frames`.
     """
 
     name: str
@@ -213,7 +208,7 @@ class PieceRef:
 
 @dataclass(frozen=True, slots=True)
 class JoinPiece:
-    """What the joined file has to hold of one piece. PTS are ticks of the source."""
+    """What the joined file has to hold of one piece."""
 
     name: str
     frames: int
@@ -224,7 +219,7 @@ class JoinPiece:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the plan and the source's index say of the output. Ticks are the source's; the last frame ends at `end`."""
+    """What the plan and the source's index say of the output, in the source's ticks; the last frame ends at `end`."""
 
     frames: int
     first_pts: int
@@ -235,9 +230,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """Everything that `join` needs: the pieces in order, the source for its audio, where to write, and what the
-    written file has to agree with.
-    """
+    """All that `join` needs: pieces in order, the source for its audio, where to write, and what has to come out."""
 
     pieces: tuple[JoinPiece, ...]
     source: str
@@ -295,7 +288,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IndexBrief:
-    """The part of an index that decoding a chunk needs: constant size, so it may travel with every call."""
+    """The part of an index that decoding a chunk needs; of constant size, as it travels with every call."""
 
     layout: PixelLayout
     rotation: Literal[0, 90, 180, 270]

@@ -120,6 +120,8 @@ CONTAINERS = [
     plain("plain.avi", codec="mpeg4", options={"g": "12", "threads": "1"}, audio="pcm_s16le"),
     plain("msmpeg4.avi", codec="msmpeg4", options={"g": "12", "threads": "1"}),
     plain("wmv2.wmv", codec="wmv2", options={"g": "12", "threads": "1"}, audio="wmav2", audio_options={"b": "128k"}),
+    plain("h264.wmv", options=X264),
+    plain("h264.mxf", options=X264),
     plain("sorenson.flv", codec="flv", options={"g": "12", "threads": "1"}, audio="libmp3lame", audio_rate=44100),
     plain("h263.3gp", codec="h263", width=128, height=96, options={"g": "12", "threads": "1"}),
     plain("mjpeg.avi", codec="mjpeg", pixel_format="yuvj420p", tags=(5, 2, 2, 2), audio="pcm_s16le"),

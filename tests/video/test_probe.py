@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 from serve_app.errors import UnsupportedVideo
-from serve_app.fal import OutputType, Quality
 from serve_app.protocols import IndexBrief
 from serve_app.video.decode import linear
 from serve_app.video.planes import layout_of
 from serve_app.video.probe import probe
-from serve_app.video.space import space_needed
 from serve_app.video.structure import Structure, structure_of
 from tests.video.altered import with_preview
 from tests.video.clips import CLIPS, VFR, X264, Clip, tone
@@ -236,9 +234,3 @@ def test_what_a_container_says_of_its_size(clip: Clips, tmp_path: Path) -> None:
         assert structure_of(path) == Structure(0, name == "fragmented.mp4")
         path.write_bytes(data[:-100])
         assert structure_of(path).missing == 100
-
-
-def test_space_is_estimated(clip: Clips) -> None:
-    index = probe(clip("closed.mp4"))
-    sizes = [space_needed(index, kind, Quality.HIGH, mask=False) for kind in OutputType]
-    assert 0 < sizes[0] < sizes[2] and space_needed(index, OutputType.MOV, Quality.HIGH, mask=True) > sizes[2]
