@@ -87,18 +87,13 @@ class Survey:
             return True
         name = self._container.format.name
         if name == "mpeg":
-            return (
-                True  # few packets of a program stream have times; the others' depend on where reading begins
-            )
+            return True  # few packets of a program stream have times; those of the others depend on where one begins
         times = np.array(self._times, np.int64)
         order = np.argsort(times, kind="stable")
         ahead = int(np.abs(order - np.arange(len(order))).max())
-        if (
-            self._container.format.name in DECODING_ORDER
-            and self._stream.codec_context.has_b_frames
-            and not ahead
-        ):
-            return True  # frames that change places, and times that do not
+        reorders = name in DECODING_ORDER and self._stream.codec_context.has_b_frames
+        if reorders and (name == "avi" or not ahead):
+            return True  # frames change places, and times do not; those of an AVI are FFmpeg's guesses
         return ahead > _REORDER_LIMIT or bool((np.diff(times[order]) == 0).any())
 
     def _pass(self) -> None:
