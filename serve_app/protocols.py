@@ -74,10 +74,9 @@ class CutOptions:
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """The source's first audio track. `start_s` and `end_s`: seconds of the source's clock.
-
-    `resets`: seconds to add to the track's times from its first, second, ... step back on, as the pictures' times
-    were mended there. `packets` and `damaged`: how many there are, and how many cannot be decoded.
+    """The source's first audio track. `start_s` and `end_s`: seconds of the source's clock. `resets`: seconds to add
+    from the first, second, ... step back of its times on, as to the pictures'. `packets` and `damaged`: how many there
+    are, and how many cannot be decoded.
     """
 
     codec: str
@@ -165,7 +164,7 @@ class StageSeconds(NamedTuple):
 class PieceRef:
     """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times.
 
-    `mask_name`: the piece of the mask, made of the same matte, when one was asked for. `damage`: as in `Frames`.
+    `mask_name`: the piece of the mask, of the same matte, if there is one. `damage`: as in `Frames`.
     """
 
     name: str
@@ -199,7 +198,7 @@ Piece = PieceRef | EmptyPiece
 
 @dataclass(frozen=True, slots=True)
 class JoinPiece:
-    """What the joined file has to hold of one piece. PTS are ticks of the source."""
+    """What the joined file has to hold of one piece."""
 
     name: str
     frames: int
@@ -210,7 +209,7 @@ class JoinPiece:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the plan and the source's index say of the output. Ticks are the source's; the last frame ends at `end`."""
+    """What the plan and the source's index say of the output, in the source's ticks; the last frame ends at `end`."""
 
     frames: int
     first_pts: int
@@ -221,9 +220,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """Everything that `join` needs: the pieces in order, the source for its audio, where to write, and what the
-    written file has to agree with.
-    """
+    """All that `join` needs: pieces in order, the source for its audio, where to write, and what has to come out."""
 
     pieces: tuple[JoinPiece, ...]
     source: str

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serve_app.artifacts.store import Artifacts
-from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge, StorageFull
+from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge
 from serve_app.fetch.fetch import fetch
 from serve_app.files.signing import Signer
 from serve_app.jobs.model import LogLevel, Progress
@@ -40,9 +40,9 @@ from serve_app.runner.log_lines import checked, count, describe, megabytes, netw
 from serve_app.runner.plan import plan_chunks
 from serve_app.runner.progress import STAGE, ProgressMeter
 from serve_app.runner.retry import TRIES, CallPolicy, call
+from serve_app.runner.space import check_space
 from serve_app.settings import Settings
 from serve_app.video.formats import output_format
-from serve_app.video.space import space_needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Pipeline:
         lines = [f"indexed: {describe(index)}", *treatment(index, cutouts, request.output_type)]
         await journal.report(Progress(STAGE, 0, len(index.pts)), *lines)
         await journal.warn(*index.damage, *audio_lines(index.audio))
-        self._check_space(request, index)
+        check_space(self._artifacts, request, index)
         try:
             chunks, pieces = await self._chunks(job, index, decoded=index.sequential)
         except PlanMisled:
@@ -102,20 +102,6 @@ class Pipeline:
         )
         self._check_inline(request, video, mask)
         return JobResult(video=video, mask_video=mask, inline=request.sync_mode)
-
-    def _check_space(self, request: JobRequest, index: Index) -> None:
-        """Refuses what local artifacts have no room for. (A bucket has; `join` looks at its own node's scratch.)"""
-        if not self._artifacts.is_local:
-            return
-        need = space_needed(index, request.output_type, request.quality, request.output_mask)
-        free = self._artifacts.free_bytes()
-        if need > free:
-            raise StorageFull(
-                f"The pieces and the output of {count(len(index.pts), 'frame')} at {index.layout.width}x"
-                f"{index.layout.height} need about {megabytes(need)} in {self._artifacts.root}, "
-                f"{megabytes(free)} are free: make room, or ask for a smaller video_quality or another "
-                "video_output_type."
-            )
 
     def _check_inline(self, request: JobRequest, *files: MediaFile | None) -> None:
         """`sync_mode` puts the files into the reply, which has its limits."""

@@ -33,7 +33,7 @@ _AAC_LAYOUTS = _LAYOUTS | {4: "5.0", 7: "5.1", 8: "5.1"}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _OPUS_RATE = 48000
 _BITS_PER_CHANNEL = 80_000
-_JITTER_S = Fraction(3, 100)  # containers round times; from here on it is a gap, or an overlap
+_JITTER_S = Fraction(2, 100)  # containers round times; from here on it is a gap, or an overlap
 _KEPT_TAGS = ("language", "title", "handler_name")
 
 

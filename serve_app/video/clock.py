@@ -15,7 +15,7 @@ _JUMP = 1  # seconds; a step back by more than this is a new timeline, by less a
 class Clock:
     """Gives each decoded frame a time later than the frame before it.
 
-    `reorders`: the container has one time per packet in decoding order (AVI), so that the n-th frame shown
+    `reorders`: the container has one time per packet in decoding order (as in AVI), so that the n-th frame shown
     takes the n-th smallest of them. Otherwise a frame keeps its own time where that is later than the one
     before; after a stutter it comes one tick later; after a jump back the rest moves along.
     """

@@ -19,7 +19,7 @@ from serve_app.protocols import SEEKS, Chunk, IndexBrief
 from serve_app.video.clock import Clock
 from serve_app.video.deinterlace import Timed, deinterlaced
 from serve_app.video.planes import Unpacker
-from serve_app.video.source import decoder_of, only, open_container, unsupported, video_stream
+from serve_app.video.source import DECODING_ORDER, decoder_of, only, open_container, unsupported, video_stream
 
 
 class ChunkDecoder:
@@ -135,7 +135,7 @@ class FrameReader:
         self._begin(None)
 
     def _begin(self, keyframe: int | None) -> None:
-        reorders = self._container.format.name == "avi"
+        reorders = self._container.format.name in DECODING_ORDER
         self._clock = Clock(self._brief.time_base, reorders) if self._brief.sequential else None
         self.damage: list[int] = []
         self.sought = keyframe

@@ -39,6 +39,7 @@ SUPPORTED_FORMATS = [
 _DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,gif,nut,ivf,"
              "h264,hevc,m4v,mjpeg,yuv4mpegpipe,dv,apng,av1,obu,mp3,aac,wav,flac")  # fmt: skip
 OPENING = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}  # for FFmpeg's avformat_open_input
+DECODING_ORDER = ("avi", "asf", "mxf")  # some files of these give a frame the time of its turn in decoding
 _NOT_A_VIDEO = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}  # FFmpeg's own decoders drop the alpha plane
 

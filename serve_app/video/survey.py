@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from serve_app.errors import JobCancelled
 from serve_app.picture import Ticks
 from serve_app.video.audio_survey import AudioSurvey
-from serve_app.video.source import decoder_of, tagged_end, unsupported
+from serve_app.video.source import DECODING_ORDER, decoder_of, tagged_end, unsupported
 from serve_app.video.structure import structure_of
 
 _REORDER_LIMIT = 32  # frames; no codec shows a frame more than 16 frames later than it was sent
@@ -85,16 +85,16 @@ class Survey:
         """Whether the times of the packets are not those of the frames."""
         if self._untimed or self._steps_back or not self._times:
             return True
-        if self._container.format.name == "avi" and self._stream.codec_context.has_b_frames:
-            return True  # AVI counts packets in decoding order
-        if self._container.format.name == "mpeg":
-            return (
-                True  # few packets of a program stream have times; the others' depend on where reading begins
-            )
+        name = self._container.format.name
+        if name == "mpeg":
+            return True  # few packets of a program stream have times; those of the others depend on where one begins
         times = np.array(self._times, np.int64)
         order = np.argsort(times, kind="stable")
-        duplicates = bool((np.diff(times[order]) == 0).any())
-        return duplicates or int(np.abs(order - np.arange(len(order))).max()) > _REORDER_LIMIT
+        ahead = int(np.abs(order - np.arange(len(order))).max())
+        reorders = name in DECODING_ORDER and self._stream.codec_context.has_b_frames
+        if reorders and (name == "avi" or not ahead):
+            return True  # frames change places, and times do not; those of an AVI are FFmpeg's guesses
+        return ahead > _REORDER_LIMIT or bool((np.diff(times[order]) == 0).any())
 
     def _pass(self) -> None:
         try:

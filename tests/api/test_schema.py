@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,6 +82,14 @@ def test_the_job_gets_all_fields() -> None:
     assert video.to_request() == JobRequest(
         URL, Variant.MATTING, 2048, True, False, True, OutputType.WEBM, Quality.LOW, WriteMode.SMALL
     )
+
+
+def test_our_own_extension() -> None:
+    """Left out it is off, and a job that an older version has queued has none."""
+    assert parse(drop_audio=True).to_request() == replace(parse().to_request(), drop_audio=True)
+    queued = parse().to_request().as_json()
+    del queued["drop_audio"]
+    assert JobRequest.from_json(queued) == parse().to_request()
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -23,7 +23,6 @@ from serve_app.video.probe import probe
 from tests.video.clips import number_of
 from tests.video.corpus import CASES, DAMAGED, Case
 from tests.video.pipeline import convert, limits, never, shown, times
-from tests.video.test_audio import heard
 
 TICK = {OutputType.MP4: 1e-5, OutputType.WEBM: 1e-3, OutputType.MOV: 1e-5, OutputType.GIF: 6e-3}
 QUICK = ("h264.ts", "screen.mkv", "seven.mkv", "latesound.mkv", "reset.ts", "latin1.avi", "hidden.webm", "gap-pcm.mkv",
@@ -116,16 +115,24 @@ def brightness(path: Path) -> tuple[list[float], list[float]]:
     return [time for time, _ in frames], [float(grey[grey.shape[0] // 2 :].mean()) for _, grey in frames]
 
 
-def loudness(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Times, and the loudest sample of the next 5 ms."""
-    samples, rate, start = heard(path)
-    step = rate // 200
-    level = np.abs(samples).max(0)
-    level = level[: len(level) // step * step].reshape(-1, step).max(1)
-    return start + np.arange(len(level)) * step / rate, level
+def loudness(path: Path) -> tuple[list[float], list[float]]:
+    """Times, and the loudest sample of the next few milliseconds."""
+    times: list[float] = []
+    levels: list[float] = []
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("flt")
+        for frame in container.decode(audio=0):
+            assert frame.time is not None
+            for part in resampler.resample(frame):
+                channels = part.layout.nb_channels
+                level = np.abs(part.to_ndarray()[0].reshape(-1, channels)).max(1)
+                for first in range(0, len(level), part.sample_rate // 200):
+                    times.append(frame.time + first / part.sample_rate)
+                    levels.append(float(level[first : first + part.sample_rate // 200].max()))
+    return times, levels
 
 
-def rises(at: list[float] | np.ndarray, level: list[float] | np.ndarray, limit: float) -> Iterator[float]:
+def rises(at: list[float], level: list[float], limit: float) -> Iterator[float]:
     """When a level goes over a limit after a quiet time."""
     last = -1.0
     for time, value in zip(at, level, strict=True):

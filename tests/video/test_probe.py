@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from serve_app.errors import UnsupportedVideo
+from serve_app.picture import Geometry
+from serve_app.protocols import IndexBrief
+from serve_app.video.decode import linear
+from serve_app.video.planes import layout_of
 from serve_app.video.probe import probe
+from serve_app.video.structure import Structure, structure_of
+from tests.video.altered import with_preview
 from tests.video.clips import CLIPS, VFR, X264, Clip, tone
 from tests.video.conftest import Clips
 
@@ -170,3 +176,67 @@ def test_a_recording_may_be_cut_anywhere(clip: Clips, tmp_path: Path) -> None:
     path.write_bytes(data[len(data) // 4 // 188 * 188 : len(data) * 3 // 4])
     index = probe(path)
     assert 10 < len(index.pts) < 50
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("site", ["left", "center", "topleft"])
+def test_chroma_site_is_read_from_the_file(clip: Clips, site: str, container: str) -> None:
+    options = X264 | {"chroma_sample_location": site}
+    source = clip(Clip(f"site-{site}.{container}", options=options, frames=3))
+    assert probe(source).layout.chroma_site == site
+
+
+def test_matrices(clip: Clips) -> None:
+    """SMPTE 240M and FCC are recalculated; what is no YCbCr is refused with its name."""
+    for code, wanted in ((7, "bt709"), (4, "bt601")):
+        source = clip(Clip(f"matrix{code}.mp4", options=X264, frames=3, tags=(code, 1, code, code)))
+        assert probe(source).layout.matrix == wanted
+    for code, name in ((8, "YCgCo"), (10, "constant luminance"), (14, "ICtCp")):
+        source = clip(Clip(f"matrix{code}.mp4", options=X264, frames=3, tags=(1, 1, 1, 1)))
+        with av.open(str(source)) as container:
+            frame = next(container.decode(video=0))
+        frame.colorspace = code
+        with pytest.raises(UnsupportedVideo, match=name):
+            layout_of(frame, "h264", Geometry())
+
+
+def test_240m_becomes_709(tmp_path: Path) -> None:
+    """Against the equations of SMPTE 240M: Kr 0.212, Kb 0.087."""
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).repeat(8, 0).repeat(8, 1) / 255
+    planes = {}
+    for name, (red, blue) in {"240": (0.212, 0.087), "709": (0.2126, 0.0722)}.items():
+        luma = rgb @ (red, 1 - red - blue, blue)
+        cb, cr = (rgb[..., 2] - luma) / (2 - 2 * blue), (rgb[..., 0] - luma) / (2 - 2 * red)
+        planes[name] = [np.rint(luma * 219 + 16), np.rint(cb * 224 + 128), np.rint(cr * 224 + 128)]
+    path = tmp_path / "240.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25, options={"level": "3", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = 7, 1
+        frame = av.VideoFrame.from_ndarray(np.stack(planes["240"]).astype(np.uint8), "yuv444p")
+        frame.colorspace, frame.color_range = 7, 1
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    index = probe(path)
+    assert index.layout.matrix == "bt709"
+    (frames,) = linear(path, IndexBrief.of(index))
+    errors = [np.abs(made[0] - wanted) for made, wanted in zip(frames.planes, planes["709"], strict=True)]
+    assert max(error.mean() for error in errors) < 0.5 and max(error.max() for error in errors) <= 1
+    assert np.abs(planes["240"][0] - planes["709"][0]).mean() > 0.8  # what it was before
+
+
+def test_the_best_track(clip: Clips, tmp_path: Path) -> None:
+    source = with_preview(clip("closed.mp4"), tmp_path / "preview.mkv")
+    with av.open(str(source)) as container:
+        assert [stream.codec_context.width for stream in container.streams.video] == [32, 96]
+    assert probe(source).layout.width == 96
+
+
+def test_what_a_container_says_of_its_size(clip: Clips, tmp_path: Path) -> None:
+    for name in ("open.mkv", "plain.avi", "open.ts", "closed.mp4", "vp9.webm", "fragmented.mp4"):
+        data = clip(name).read_bytes()
+        path = tmp_path / name
+        path.write_bytes(data)
+        assert structure_of(path) == Structure(0, name == "fragmented.mp4")
+        path.write_bytes(data[:-100])
+        assert structure_of(path).missing == 100
