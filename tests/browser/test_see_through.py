@@ -67,7 +67,8 @@ def test_the_page_shines_through(engine, tmp_path: Path, name: str, browser: str
         if kind is OutputType.WEBM and browser == "firefox-esr":
             rgb = as_firefox_reads(rgb, case.tags[0])
         found = seen[opaque & (where == patch)].mean(0)
-        assert np.abs(found - rgb * 255).max() < 7, f"patch {patch}: {found}, not {rgb * 255}"
+        # VP9 loses a little, and Chromium shows dark colours some steps brighter than the formulas.
+        assert np.abs(found - rgb * 255).max() < 10, f"patch {patch}: {found}, not {rgb * 255}"
 
 
 def as_firefox_reads(rgb: np.ndarray, matrix: int) -> np.ndarray:
