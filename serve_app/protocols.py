@@ -27,12 +27,12 @@ Ticks = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """The planes of a frame, and how their samples encode colour. Chroma sizes are rounded up.
+    """How samples become colours. Odd sizes are kept; chroma sizes are rounded up.
 
-    matrix: "rgb" for planes R, G, B (always full range, 4:4:4), otherwise that of planes Y, Cb, Cr.
-    alpha: a full-size plane of the same depth follows, full range, 0 = transparent.
-    depth: 10-bit samples are uint16, 0..1023.
-    primaries, transfer: code points of ISO/IEC 23091-2 (2 = unspecified), copied to the output's tags.
+    `matrix` "rgb" means planes R, G, B (always full range, 4:4:4); otherwise Y, Cb, Cr. With `alpha` a full
+    size plane of the same depth follows, 0 = transparent, full range. 10-bit samples are uint16, 0..1023.
+    `primaries` and `transfer` are code points of ISO/IEC 23091-2 (2 = unspecified), passed through to the
+    output's tags.
     """
 
     width: int
@@ -118,7 +118,7 @@ class Cutout:
 
 @dataclass(frozen=True, slots=True)
 class CutOptions:
-    """The options of `Segmenter.cut_out`."""
+    """What the segmenter is asked to do with a chunk."""
 
     operating_size: int
     refine_foreground: bool
@@ -189,7 +189,7 @@ class EncodeSettings:
     origin: int
     rate: Fraction
     sample_aspect: Fraction
-    mask: bool = False  # encode the matte as a grey video (white = subject), not the cutout
+    mask: bool = False  # the matte as a grey video (white = subject) in the place of the cutout
 
 
 class StageSeconds(NamedTuple):
