@@ -108,6 +108,7 @@ def main() -> None:
                     "long_mb": round(long / 1e6, 1),
                     "ratio": round(long / short, 4),
                 }
+                print(kind.name.lower(), figures[kind.name.lower()], file=sys.stderr)
         finally:
             service.stop()
     print(json.dumps({"minutes": list(given.minutes), "peaks": figures}))

@@ -54,7 +54,7 @@ class Journal:
         found = {}
         for chunk in chunks:
             row = rows.get(chunk.number)
-            if row is None or (row["start"], row["stop"]) != (chunk.start, chunk.stop):
+            if row is None or row.get("chunk") != [chunk.start, chunk.stop, chunk.frames]:
                 continue
             try:
                 found[chunk.number] = _from_json(row["piece"])
@@ -64,7 +64,7 @@ class Journal:
 
 
 def _to_json(chunk: Chunk, piece: Piece) -> Json:
-    return {"start": chunk.start, "stop": chunk.stop, "piece": asdict(piece)}
+    return {"chunk": [chunk.start, chunk.stop, chunk.frames], "piece": asdict(piece)}
 
 
 def _from_json(row: Json) -> Piece:

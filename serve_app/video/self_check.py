@@ -76,11 +76,8 @@ def check_gif(path: Path, request: JoinRequest, form: OutputFormat, images: int)
     expected = request.expected
     with _reading(path) as container:
         stream = container.streams.video[0]
-        shown = {
-            0,
-            images // 2,
-            images - 1,
-        }  # each is whole: the canvas is cleared, or painted over, before it
+        # Each image is whole: the canvas is cleared, or painted over, before it.
+        shown = {0, images // 2, images - 1}
         found, ticks = 0, 0
         for packet in container.demux(stream):
             if packet.size:

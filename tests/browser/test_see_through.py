@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from serve_app.fal import OutputType
+from serve_app.segmentation.processing import CutoutEngine
 from tests.browser.screen import BROWSERS, MARK, READY, missing, running, screen, served
 from tests.video import colour_reference as reference
 from tests.video.corpus_colour import CASES, make_case
@@ -45,7 +47,9 @@ STYLE = f"position:absolute;left:0;top:{TOP}px"
 @pytest.mark.parametrize("kind", list(ELEMENTS), ids=lambda kind: kind.name.lower())
 @pytest.mark.parametrize("browser", BROWSERS)
 @pytest.mark.parametrize("name", ["sd.mkv", "wide-samples.mp4", "pq.mkv"])
-def test_the_page_shines_through(engine, tmp_path: Path, name: str, browser: str, kind: OutputType) -> None:
+def test_the_page_shines_through(
+    engine: CutoutEngine, tmp_path: Path, name: str, browser: str, kind: OutputType
+) -> None:
     if absent := missing(browser):
         pytest.skip(f"not installed: {', '.join(absent)}")
     case = CASES[name]
@@ -71,7 +75,7 @@ def test_the_page_shines_through(engine, tmp_path: Path, name: str, browser: str
         assert np.abs(found - rgb * 255).max() < 10, f"patch {patch}: {found}, not {rgb * 255}"
 
 
-def as_firefox_reads(rgb: np.ndarray, matrix: int) -> np.ndarray:
+def as_firefox_reads(rgb: np.ndarray, matrix: int) -> Any:
     """Firefox 153 reads VP9 with alpha by the matrix of BT.601, whatever the file says."""
     codes = reference.encode(rgb, matrix if matrix in (5, 6) else 1, False, 8)
     return reference.decode(tuple(codes), 5, False, 8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -14,19 +13,19 @@ from serve_app.fal import Variant
 from serve_app.picture import Frames
 from serve_app.protocols import CutOptions, Cutout, Provenance
 from serve_app.settings import SegmenterSettings
+from tests.video.pipeline import in_layout
 
 FRAME_S = "LIGHT_ENGINE_FRAME_S"
 ENVIRONMENT = {"BIREFNET_SEGMENTER__ENGINE": "tests.cluster.light:make_engine"}
 
 
 class LightEngine:
-    """Passes colours through unchanged; only for sources of even size in 4:2:0 8 bit."""
+    """Passes colours through unchanged, or grey where the output has another layout."""
 
     def __init__(self, frame_s: float) -> None:
         self._frame_s = frame_s
 
     def cut_out(self, frames: Frames, options: CutOptions, cancelled: Callable[[], bool]) -> Cutout:
-        assert frames.layout.plane_sizes == options.layout.plane_sizes
         started = time.perf_counter()
         for _ in range(len(frames)):
             if cancelled():
@@ -36,9 +35,11 @@ class LightEngine:
         y, x = np.mgrid[:height, :width]
         disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
         matte = np.repeat((255 * disc).astype(np.uint8)[None], len(frames), axis=0)
-        colour = replace(frames, layout=options.layout)
         return Cutout(
-            colour, matte, Provenance("light", "cpu", (height, width)), time.perf_counter() - started
+            in_layout(frames, options.layout),
+            matte,
+            Provenance("light", "cpu", (height, width)),
+            time.perf_counter() - started,
         )
 
 

@@ -23,6 +23,7 @@ from serve_app.protocols import (
     JoinRequest,
     MediaFile,
     PieceRef,
+    PixelLayout,
     Provenance,
     StageSeconds,
 )
@@ -70,7 +71,12 @@ def settings_of(index: Index, output_type: OutputType, quality: Quality = Qualit
 
 def cutout_of(frames: Frames, output_type: OutputType) -> Cutout:
     """The frames as they are (their luma alone, where the layouts differ) with a ramp for a matte."""
-    layout = cutout_layout(frames.layout, output_type)
+    colour = in_layout(frames, cutout_layout(frames.layout, output_type))
+    return Cutout(colour, ramp(frames), NOBODY, 0.0)
+
+
+def in_layout(frames: Frames, layout: PixelLayout) -> Frames:
+    """The frames in another layout of their size: as they are, or grey where they would have to be converted."""
     if replace(frames.layout, alpha=False) == layout:
         planes = frames.planes[:3]
     else:
@@ -79,7 +85,7 @@ def cutout_of(frames: Frames, output_type: OutputType) -> Cutout:
         if layout.depth == 8:
             luma, gray = (luma >> 2).astype(np.uint8), (gray >> 2).astype(np.uint8)
         planes = (luma, luma, luma) if layout.matrix == "rgb" else (luma, gray, gray)
-    return Cutout(replace(frames, planes=planes, layout=layout), ramp(frames), NOBODY, 0.0)
+    return replace(frames, planes=planes, layout=layout)
 
 
 def ramp(frames: Frames) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def film() -> Cutout:
     return cutout(OutputType.WEBM, 12, 640, 360)
 
 
-def distance_from(matte: np.ndarray) -> np.ndarray:
+def distance_from(matte: np.ndarray) -> Any:
     """Lower bound of each pixel's distance from the subject, which is one blob: from the box around it."""
     rows, columns = np.flatnonzero(matte.any(1)), np.flatnonzero(matte.any(0))
     y, x = np.mgrid[0 : matte.shape[0], 0 : matte.shape[1]]
