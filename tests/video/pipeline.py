@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from serve_app.fal import OutputType, Quality, WriteMode
-from serve_app.picture import Frames, Plane
+from serve_app.picture import Frames, PixelLayout, Plane
 from serve_app.protocols import (
     AudioInfo,
     Chunk,
@@ -23,7 +23,6 @@ from serve_app.protocols import (
     JoinRequest,
     MediaFile,
     PieceRef,
-    PixelLayout,
     Provenance,
     StageSeconds,
 )
