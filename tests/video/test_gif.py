@@ -236,6 +236,7 @@ print(next(line for line in Path("/proc/self/status").open() if line.startswith(
 """
 
 
+@pytest.mark.long
 def test_memory_is_flat(tmp_path: Path) -> None:
     """600 frames of 640 x 360 need as much memory as 48; they would fill 550 MB."""
     peaks = []
