@@ -19,8 +19,8 @@ def snap_ends(matte: Tensor) -> Tensor:
     return ((matte.float() - low) * (255 / (high - low))).round().clamp_(0, 255).to(torch.uint8)
 
 
-def scaled(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """N C H W float32 at `size` = (height, width); the same tensor where it is of that size."""
-    if tuple(image.shape[-2:]) == size:
-        return image
-    return F.interpolate(image, size=size, mode=mode, antialias=True, align_corners=False)
+def resized(colour: Tensor, matte: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A cutout at `size` = (height, width): colour N 3 H W float32, 0..1, and its uint8 matte N 1 H W."""
+    colour = F.interpolate(colour, size=size, mode="bicubic", antialias=True, align_corners=False)
+    smooth = F.interpolate(matte.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    return colour.clamp_(0, 1), smooth.round().to(torch.uint8)

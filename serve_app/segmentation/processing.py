@@ -23,7 +23,7 @@ from serve_app.picture import Frames, Plane
 from serve_app.protocols import CutOptions, Cutout, Provenance
 from serve_app.segmentation.colour import from_rgb, keep_source, to_rgb
 from serve_app.segmentation.foreground import estimate_foreground, estimate_where_seen
-from serve_app.segmentation.matte import scaled, snap_ends
+from serve_app.segmentation.matte import resized, snap_ends
 from serve_app.segmentation.tone_mapping import to_sdr
 from serve_app.settings import SegmenterSettings
 
@@ -114,9 +114,10 @@ class CutoutEngine:
         target = options.layout
         if (target.primaries, target.transfer) != (layout.primaries, layout.transfer):
             rgb = sdr
-        colour = scaled(self._colour(rgb, matte, options), (target.height, target.width), "bicubic")
-        made: tuple[Tensor, ...] = from_rgb(colour.clamp(0, 1), target)
-        matte = scaled(matte.float(), (target.height, target.width), "bilinear").round().to(torch.uint8)
+        colour, size = self._colour(rgb, matte, options), (target.height, target.width)
+        if tuple(matte.shape[-2:]) != size:
+            colour, matte = resized(colour, matte, size)
+        made: tuple[Tensor, ...] = from_rgb(colour, target)
         straight = not options.refine_foreground and not options.over_black  # then no colour changes at all
         opaque = torch.ones_like(matte, dtype=torch.bool) if straight else matte == 255
         made = keep_source(made, target, planes[:3], layout, opaque.squeeze(1))
