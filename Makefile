@@ -4,12 +4,14 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_STAMP := tests/clients/node_modules/.installed
 
-.PHONY: help setup node demo serve check test test-fast bench bench-report bulk train clean
+.PHONY: help setup node demo serve check test test-all test-fast test-gpu bench bench-report bulk train clean
 
 help:
 	@echo "make demo       remove the background of a clip, results in demo-output/"
 	@echo "make serve      run the service on http://127.0.0.1:8000 until Ctrl-C"
-	@echo "make test       all tests (test-fast: without those that start a cluster)"
+	@echo "make test       the heart of everything, in at most 10 minutes on 2 cores (test-fast: without a cluster)"
+	@echo "make test-all   the tests that make test leaves out: every combination, restarts, clients, fuzz, browsers"
+	@echo "make test-gpu   the tests that need a CUDA device, and fail without one"
 	@echo "make node       the official JavaScript client, for the tests that drive it (needs Node and npm)"
 	@echo "make check      ruff, mypy, and the order of the packages"
 	@echo "make bench      the benchmarks behind the tables of README and docs, and these tables (bench-report: them alone)"
@@ -43,10 +45,16 @@ check: setup
 	$(BIN)/lint-imports --no-logo --no-cache
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: setup
+	$(BIN)/python -m pytest -m long
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not cluster"
+	$(BIN)/python -m pytest -m "not long and not cluster"
+
+test-gpu: setup
+	FAIL_WITHOUT_CUDA=1 $(BIN)/python -m pytest tests/gpu
 
 bench: setup
 	$(BIN)/python -m benchmarks.network

@@ -106,7 +106,9 @@ async def test_openapi_describes_the_contract(harness: ApiHarness) -> None:
         "video_output_type",
         "video_quality",
         "video_write_mode",
+        "drop_audio",
     ]
+    assert fields["drop_audio"]["description"].startswith("Extension")
     assert schemas["VideoInput"]["required"] == ["video_url"]
     assert all(value["description"] for value in fields.values())
     assert set(schemas["VideoFile"]["properties"]) >= {"url", "file_size", "fps", "num_frames"}

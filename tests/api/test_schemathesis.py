@@ -122,6 +122,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Iter
     thread.join()
 
 
+@pytest.mark.long
 def test_replies_match_the_document(service: Service) -> None:
     schema = schemathesis.openapi.from_url(service.url + "/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]

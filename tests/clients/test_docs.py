@@ -20,7 +20,7 @@ from tests.clients.conftest import HERE
 from tests.cluster.service import JOB_S, ROOT, Service
 from tests.docs.pages import PAGES, Block, blocks_of
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 FILE = re.compile(r"https://[^\s\"',\\]+/files/(?!upload)[^\s\"',\\]+")
 PRINTS_LOGS = "update.logs"  # in a program that prints the log of its request

@@ -10,7 +10,7 @@ from tests.clients.conftest import SHORT, Driver, Facts, Program
 from tests.cluster.service import Service
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 @pytest.fixture

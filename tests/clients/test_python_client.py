@@ -10,7 +10,7 @@ import pytest
 from tests.clients.conftest import SHORT, Driver, Facts, Program
 from tests.cluster.service import Service
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 @pytest.fixture

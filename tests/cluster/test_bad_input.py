@@ -12,7 +12,7 @@ from serve_app.local.profile import free_port
 from tests.cluster.service import ENDPOINT, MediaServer, Service
 from tests.video.clips import X264, Clip, make
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 CLIP = Clip("whole.mp4", frames=40, options=X264, audio="aac", audio_seconds=1.6)
 

@@ -16,7 +16,7 @@ from tests.cluster.service import ENDPOINT, JOB_S, MediaServer, Service
 from tests.video.clips import X264, Clip, make
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 CLIP = Clip("bucket.mp4", frames=40, width=96, height=64, options=X264, audio="aac", audio_seconds=1.6)
 SECRET = "a secret that all nodes share"

@@ -16,7 +16,7 @@ from tests.cluster.service import ENDPOINT, ROOT, MediaServer, Service, descenda
 from tests.video.clips import X264, Clip, make
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:

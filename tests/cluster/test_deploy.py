@@ -24,6 +24,7 @@ from tests.video.clips import X264, Clip, make
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.long,
     pytest.mark.skipif(shutil.which("curl") is None, reason="the documented request uses curl"),
 ]
 

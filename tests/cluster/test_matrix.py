@@ -15,7 +15,7 @@ from tests.cluster.media import Media, read
 from tests.cluster.service import MediaServer, Service
 from tests.video.clips import X264, Clip, make
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 FRAMES = 4
 CLIP = Clip("matrix.mp4", frames=FRAMES, width=96, height=64, options=X264, audio="aac", audio_seconds=0.16)

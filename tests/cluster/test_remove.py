@@ -11,7 +11,7 @@ from tests.cluster.service import MediaServer, Service
 from tests.cluster.test_cli import cli
 from tests.video.clips import X264, Clip, make
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 CLIP = Clip("holiday.mp4", frames=10, width=96, height=64, options=X264)
 

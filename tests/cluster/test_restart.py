@@ -15,7 +15,7 @@ from tests.cluster.media import read
 from tests.cluster.service import ENDPOINT, MediaServer, Service
 from tests.video.clips import X264, Clip, make
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 JOBS = 20
 CLIP = Clip("restart.mp4", frames=60, width=160, height=96, options=X264, audio="aac", audio_seconds=2.4)

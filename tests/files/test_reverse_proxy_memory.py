@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -82,6 +83,7 @@ class Upstream:
         return StreamingResponse(self.given)
 
 
+@pytest.mark.long
 async def test_large_bodies_take_no_memory() -> None:
     """300 MB to a server that pauses reading, and 300 MB to a client that pauses reading."""
     upstream = Upstream()

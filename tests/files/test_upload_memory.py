@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.files.uploads_harness import Parts, bearer
 
@@ -35,6 +36,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 async def test_large_uploads_take_no_memory(tmp_path: Path) -> None:
     """300 MB in one body, then in parts, four at a time: peak memory must stay low."""
     process = subprocess.Popen(  # noqa: ASYNC220 (nothing waits for it here)

@@ -50,6 +50,12 @@ async def test_pieces_come_back_as_they_were(store: SqlJobStore) -> None:
     assert found[0].seconds.segmentation == 1.5 and found[2].seconds.encoding == 0.25
 
 
+async def test_a_piece_of_the_version_before_is_made_again(store: SqlJobStore) -> None:
+    lease = await leased(store)
+    await store.record_piece(lease, 0, {"start": None, "stop": 100, "piece": OLD})
+    assert await Journal(store, lease).recorded(CHUNKS) == {}
+
+
 async def test_a_piece_of_another_cut_is_made_again(store: SqlJobStore) -> None:
     journal = Journal(store, await leased(store))
     await journal.record(CHUNKS[0], PIECE)
@@ -71,5 +77,5 @@ async def test_records_of_another_version(
     store: SqlJobStore, record: dict[str, Any], found: PieceRef | EmptyPiece | None
 ) -> None:
     lease = await leased(store)
-    await store.record_piece(lease, 0, {"start": None, "stop": 100, "piece": record})
+    await store.record_piece(lease, 0, {"chunk": [None, 100, 8], "piece": record})
     assert await Journal(store, lease).recorded(CHUNKS) == ({0: found} if found else {})
