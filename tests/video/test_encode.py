@@ -20,7 +20,7 @@ from serve_app.picture import Frames, PixelLayout, Plane
 from serve_app.protocols import Cutout, EncodeSettings
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
-from serve_app.video.writer import whole_or_gone, writing_failed
+from serve_app.video.writer import complete_or_removed, writing_failed
 from tests.video.pipeline import PROVENANCE, never
 
 BOTH = [OutputType.MP4, OutputType.WEBM]
@@ -170,7 +170,7 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path) -> None:
 def test_a_full_disk_has_its_own_error(tmp_path: Path) -> None:
     half = tmp_path / "half"
     half.touch()
-    with pytest.raises(StorageFull), whole_or_gone(half):
+    with pytest.raises(StorageFull), complete_or_removed(half):
         raise OSError(28, "No space left on device")  # as Python's own files say it
     assert not half.exists()
     for number, kind in ((28, StorageFull), (5, EncodingFailed)):

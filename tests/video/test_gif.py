@@ -180,7 +180,7 @@ def test_a_long_still(tmp_path: Path) -> None:
 
 def test_pieces_that_do_not_fit(tmp_path: Path) -> None:
     for parts, message in (
-        ([discs(3), discs(3, 50, first=3)], "alike"),
+        ([discs(3), discs(3, 50, first=3)], "different encoder settings"),
         ([discs(3, first=3), discs(3)], "overlap"),
         ([], "nothing to join"),
     ):
