@@ -1,4 +1,4 @@
-"""Checks of arrays that look at shape and type alone, never at the samples: cheap enough for every value object."""
+"""Checks of the shape and type of arrays. They do not read samples, so every value object can afford them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 
 def check_array(what: str, array: npt.NDArray[Any], shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-    """Raise TypeError for another type of samples, ValueError for another shape; both say what differs."""
+    """Raise TypeError if the sample type of `array` is not `dtype`, ValueError if its shape is not `shape`."""
     if array.dtype != dtype:
-        raise TypeError(f"{what} must hold {np.dtype(dtype)}, not {array.dtype}")
+        raise TypeError(f"{what} must have the type {np.dtype(dtype)}, not {array.dtype}")
     if array.shape != shape:
         raise ValueError(f"{what} must have the shape {shape}, not {array.shape}")
 
@@ -22,16 +22,16 @@ def check_frames(
     dtype: npt.DTypeLike,
     pts: npt.NDArray[Any],
 ) -> None:
-    """One plane [N, H, W] for each (height, width) of `sizes`, and N times in `pts`, each later than the one before.
+    """Check for one plane [N, H, W] per (height, width) of `sizes`, and N strictly increasing times in `pts`.
 
-    Raises TypeError and ValueError, as `check_array` does.
+    Raises TypeError or ValueError, as `check_array` does.
     """
     check_array("pts", pts, (pts.size,), np.int64)
     late = np.flatnonzero(np.diff(pts) <= 0)
     if late.size:
         at = int(late[0])
         raise ValueError(
-            f"pts must grow, but frame {at + 1} at {pts[at + 1]} follows frame {at} at {pts[at]}"
+            f"pts must increase, but frame {at + 1} at {pts[at + 1]} follows frame {at} at {pts[at]}"
         )
     if len(planes) != len(sizes):
         raise ValueError(f"the layout has {len(sizes)} planes, not {len(planes)}")

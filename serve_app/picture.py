@@ -1,4 +1,4 @@
-"""Pictures as the stages see them: how samples become colours, which way is up, and how bright HDR was meant to be.
+"""Pixel formats, orientation and HDR metadata of the frames that the stages exchange.
 
 Code points are those of ISO/IEC 23091-2 (ITU-T H.273).
 """
@@ -17,16 +17,18 @@ from serve_app.arrays import check_frames
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Ticks = npt.NDArray[np.int64]
 
-BT709, BT2020 = 1, 9  # of primaries
-BT709_TRANSFER, PQ, HLG = 1, 16, 18  # of transfers
+BT709, BT2020 = 1, 9  # colour primaries
+BT709_TRANSFER, PQ, HLG = 1, 16, 18  # transfer characteristics
 
 UNKNOWN_PEAK = 1000.0  # cd/m²; the usual mastering display, and the nominal peak of HLG (ITU-R BT.2100)
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a decoded picture becomes upright: cut by `crop` (left, right, top, bottom samples, as the container
-    demands), mirrored left to right, then turned clockwise by `rotation` degrees.
+    """How a decoded picture becomes upright: cropped, mirrored left to right, then rotated.
+
+    crop: (left, right, top, bottom) in samples, from the container.
+    rotation: clockwise, in degrees.
     """
 
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -35,16 +37,17 @@ class Geometry:
 
     @property
     def sideways(self) -> bool:
-        """Width and height change places."""
+        """Whether the rotation swaps width and height."""
         return self.rotation in (90, 270)
 
 
 @dataclass(frozen=True, slots=True)
 class HdrMetadata:
-    """Static HDR metadata in the units of ITU-T H.265, D.3.28 and D.3.35; None where the source has none.
+    """Static HDR metadata in the units of ITU-T H.265, D.3.28 and D.3.35. Fields that the source lacks are None.
 
-    `chromaticities`: x and y of red, green, blue and white, in steps of 0.00002. `luminance`: the mastering
-    display's (maximum, minimum) in steps of 0.0001 cd/m². `light`: (MaxCLL, MaxFALL) in cd/m².
+    chromaticities: x and y of red, green, blue and white, in steps of 0.00002.
+    luminance: (maximum, minimum) of the mastering display, in steps of 0.0001 cd/m².
+    light: (MaxCLL, MaxFALL) in cd/m².
     """
 
     chromaticities: tuple[int, ...] | None = None
@@ -53,7 +56,7 @@ class HdrMetadata:
 
     @property
     def peak_nits(self) -> float:
-        """The luminance that the brightest part reaches, in cd/m²: MaxCLL, else the mastering display's."""
+        """The peak luminance in cd/m²: MaxCLL, or else the mastering display's maximum, or else `UNKNOWN_PEAK`."""
         if self.light and self.light[0]:
             return float(self.light[0])
         if self.luminance and self.luminance[0]:
@@ -63,12 +66,12 @@ class HdrMetadata:
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """The planes of a frame, and how their samples encode colour. Chroma sizes are rounded up.
+    """The planes of a frame and their colour encoding. Chroma sizes are rounded up.
 
-    matrix: "rgb" for planes R, G, B (always full range, 4:4:4), otherwise that of planes Y, Cb, Cr.
-    alpha: a full-size plane of the same depth follows, full range, 0 = transparent.
-    depth: 10-bit samples are uint16, 0..1023.
-    primaries, transfer: code points of ISO/IEC 23091-2 (2 = unspecified), copied to the output's tags.
+    depth: 8-bit samples are uint8; 10-bit samples are uint16, 0..1023.
+    matrix: "rgb" for planes R, G, B (always full range, 4:4:4); otherwise the matrix of planes Y, Cb, Cr.
+    alpha: whether a full-size, full-range alpha plane of the same depth follows (0 = transparent).
+    primaries, transfer: code points (2 = unspecified), copied to the tags of the output.
     """
 
     width: int
@@ -84,7 +87,7 @@ class PixelLayout:
 
     @property
     def hdr(self) -> bool:
-        """The transfer is PQ (SMPTE ST 2084) or HLG (ARIB STD-B67), of ITU-R BT.2100."""
+        """Whether the transfer is PQ (SMPTE ST 2084) or HLG (ARIB STD-B67), as in ITU-R BT.2100."""
         return self.transfer in (PQ, HLG)
 
     @property
@@ -95,7 +98,7 @@ class PixelLayout:
 
     @property
     def plane_sizes(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) of each plane in order, the alpha plane included."""
+        """(height, width) of each plane in order, including the alpha plane."""
         luma = (self.height, self.width)
         return (luma, self.chroma_size, self.chroma_size) + ((luma,) if self.alpha else ())
 
@@ -110,10 +113,12 @@ class PixelLayout:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Decoded frames of one chunk: one array [N, H, W] per plane, ascending PTS (ticks of `time_base`) per frame.
+    """Decoded frames of one chunk: an array [N, H, W] for each plane of `layout`.
 
-    `damage`: PTS at which the decoder found the source damaged; such frames are missing or not as they were.
-    Checked when made (ValueError, TypeError), not again when it arrives pickled in another process.
+    pts: [N] int64, ascending presentation times in ticks of `time_base`.
+    damage: PTS at which the decoder reported damage; the frames there may be missing or wrong.
+
+    Raises ValueError or TypeError for arrays that do not fit the layout, but not when unpickled in another process.
     """
 
     planes: tuple[Plane, ...]
@@ -130,5 +135,5 @@ class Frames:
 
 
 def even(layout: PixelLayout) -> PixelLayout:
-    """The layout with both sides rounded up to even numbers, as H.264 4:2:0 needs them."""
+    """The layout with width and height rounded up to even numbers, as H.264 4:2:0 requires."""
     return replace(layout, width=layout.width + layout.width % 2, height=layout.height + layout.height % 2)

@@ -22,7 +22,7 @@ from serve_app.arrays import check_array
 from serve_app.fal import OutputType, Quality, WriteMode
 from serve_app.picture import Frames, Geometry, HdrMetadata, PixelLayout, Ticks
 
-SEEKS = 6  # keyframes that a chunk names at most
+SEEKS = 6  # maximum number of keyframes listed in a chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,11 @@ class Cutout:
 class CutOptions:
     """The options of `Segmenter.cut_out`.
 
-    `layout` is that of the cutout's colour planes; where its size differs from the source's, colour and matte are
-    scaled. `snap_matte`: nearly opaque becomes opaque, nearly transparent becomes transparent. `peak_nits`: the
-    luminance that an HDR (PQ) source reaches, in cd/m².
+    operating_size: side of the network's square input, in pixels.
+    over_black: composite the colour over black, for an output without alpha.
+    layout: layout of the cutout's colour planes; colour and matte are scaled if its size differs from the source's.
+    snap_matte: round nearly opaque values to opaque, and nearly transparent ones to transparent.
+    peak_nits: peak luminance of an HDR (PQ) source, in cd/m².
     """
 
     operating_size: int
@@ -74,9 +76,11 @@ class CutOptions:
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """The source's first audio track. `start_s` and `end_s`: seconds of the source's clock. `resets`: seconds to add
-    from the first, second, ... step back of its times on, as to the pictures'. `packets` and `damaged`: how many there
-    are, and how many cannot be decoded.
+    """The source's first audio track.
+
+    start_s, end_s: seconds on the source's clock.
+    packets, damaged: number of packets, and how many of them cannot be decoded.
+    resets: seconds to add to the timestamps after their first, second, ... jump back, as for the video.
     """
 
     codec: str
@@ -91,14 +95,16 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What one demux-only pass finds: everything that planning needs, no pixels.
+    """The result of a demux-only pass over a source: everything that planning needs. Times are ticks of `time_base`.
 
-    `pts`: presentation times of all frames, ascending. `keyframes`: ascending PTS at which decoding can
-    start. `frame_duration`: the usual step from frame to frame; `last_duration`: how long the last frame is shown.
-    `origin`: the tick that becomes time 0 of the output. `sequential`: the container gives no usable times per
-    packet, so `pts` came from decoding and chunks are only reached by decoding from the start. `damage`: what the
-    file lacks, in sentences. `layout` and `sample_aspect` are those of the upright picture. `interlaced`: what the
-    first frame says.
+    layout, sample_aspect: of the upright picture.
+    pts, keyframes: ascending presentation times of all frames, and of those at which decoding can start.
+    frame_duration, last_duration: the usual distance between frames, and the duration of the last one.
+    origin: the tick that becomes time 0 of the output.
+    sequential: packets have no usable timestamps, so `pts` comes from decoding, and reaching a chunk means decoding
+        from the start.
+    damage: sentences about what is missing from the file.
+    interlaced: whether the first frame is marked as interlaced.
     """
 
     layout: PixelLayout
@@ -125,10 +131,10 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A half-open PTS range of a source; None is the open start of the first and the open end of the last chunk.
+    """A half-open PTS range of a source. `start` is None in the first chunk, `stop` in the last.
 
-    seek: keyframes to try in order, nearest first; if all deliver too late a frame, decoding starts at the beginning.
-    frames: the number that the plan expects; the decoded number is authoritative.
+    seek: keyframes to try in order, nearest first; if each lands after `start`, decoding starts at the beginning.
+    frames: the number of frames that the plan expects; the decoded number is authoritative.
     """
 
     number: int
@@ -140,7 +146,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """How a job's output is encoded; the same for all its pieces."""
+    """Encoder settings of a job, shared by all its pieces."""
 
     output_type: OutputType
     quality: Quality
@@ -149,8 +155,8 @@ class EncodeSettings:
     origin: int
     rate: Fraction
     sample_aspect: Fraction
-    mask: bool = False  # encode the matte as a grey video (white = subject), not the cutout
-    hdr: HdrMetadata | None = None  # written beside colour that is HDR
+    mask: bool = False  # encode the matte as a grey video (white = subject) instead of the cutout
+    hdr: HdrMetadata | None = None  # for HDR output only
 
 
 class StageSeconds(NamedTuple):
@@ -162,9 +168,10 @@ class StageSeconds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PieceRef:
-    """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's times.
+    """An encoded chunk in the artifact store: a closed GOP whose packets keep the source's timestamps.
 
-    `mask_name`: the piece of the mask, of the same matte, if there is one. `damage`: as in `Frames`.
+    mask_name: the piece of the mask video, made from the same matte, or None if no mask was requested.
+    damage: as in `Frames`.
     """
 
     name: str
@@ -182,7 +189,7 @@ class PieceRef:
 
 @dataclass(frozen=True, slots=True)
 class EmptyPiece:
-    """The piece of a chunk without decodable frames: there is no file."""
+    """The piece of a chunk without decodable frames. It has no file."""
 
     provenance: Provenance
     seconds: StageSeconds
@@ -198,7 +205,7 @@ Piece = PieceRef | EmptyPiece
 
 @dataclass(frozen=True, slots=True)
 class JoinPiece:
-    """What the joined file has to hold of one piece."""
+    """One piece of a joined file, with the properties that the join verifies."""
 
     name: str
     frames: int
@@ -209,7 +216,7 @@ class JoinPiece:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the plan and the source's index say of the output, in the source's ticks; the last frame ends at `end`."""
+    """The expected properties of a joined file, in ticks of the source. `end`: end of the last frame."""
 
     frames: int
     first_pts: int
@@ -220,7 +227,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """All that `join` needs: pieces in order, the source for its audio, where to write, and what has to come out."""
+    """The input of `Encoder.join`: pieces in order, and the names of the source (for its audio) and the output."""
 
     pieces: tuple[JoinPiece, ...]
     source: str
@@ -232,7 +239,7 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """A finished artifact, with properties read back from the written file."""
+    """A finished artifact. Its properties are read back from the written file."""
 
     name: str
     content_type: str
@@ -247,13 +254,13 @@ class MediaFile:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """The work time allowed for a stage call, measured in the replica from its start."""
+    """The time limit of a stage call, measured in the replica from the start of the work."""
 
     work_s: float
 
 
 class Decoder(Protocol):
-    """Indexes and decodes sources. Raises `UnsupportedVideo` for other files, or `WorkTimeout`."""
+    """Indexes and decodes sources. Raises `UnsupportedVideo` or `WorkTimeout`."""
 
     async def probe(self, source: str, limits: CallLimits, decode: bool = False) -> Index: ...
 
@@ -278,7 +285,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IndexBrief:
-    """The part of an index that decoding needs: of constant size, so that every call can carry it."""
+    """The part of an index that decoding needs. Its size is constant, so every call can carry it."""
 
     layout: PixelLayout
     geometry: Geometry

@@ -63,10 +63,15 @@ def test_what_arrives_is_read_only_and_not_copied() -> None:
             ODD,
             {"planes": frames(replace(ODD, depth=10)).planes},
             TypeError,
-            "plane 0 must hold uint8, not uint16",
+            "plane 0 must have the type uint8, not uint16",
         ),
-        (DEEP, {"planes": frames(replace(DEEP, depth=8)).planes}, TypeError, "must hold uint16, not uint8"),
-        (ODD, {"pts": ticks(0, 1, 2, dtype=np.int32)}, TypeError, "pts must hold int64, not int32"),
+        (
+            DEEP,
+            {"planes": frames(replace(DEEP, depth=8)).planes},
+            TypeError,
+            "must have the type uint16, not uint8",
+        ),
+        (ODD, {"pts": ticks(0, 1, 2, dtype=np.int32)}, TypeError, "pts must have the type int64, not int32"),
         (ODD, {"pts": ticks(0, 1)}, ValueError, r"plane 0 must have the shape \(2, 17, 33\)"),
         (
             ODD,
@@ -93,7 +98,12 @@ def test_a_cutout_that_fits() -> None:
 @pytest.mark.parametrize(
     ("colour", "matte", "error", "said"),
     [
-        (frames(), np.zeros((3, 17, 33), np.float32), TypeError, "matte must hold uint8, not float32"),
+        (
+            frames(),
+            np.zeros((3, 17, 33), np.float32),
+            TypeError,
+            "matte must have the type uint8, not float32",
+        ),
         (
             frames(),
             np.zeros((2, 17, 33), np.uint8),

@@ -1,4 +1,4 @@
-"""The stages' handles, and the chain of calls that turns one chunk into a piece."""
+"""The handles of the stages, and the chain of calls that turns a chunk into a piece."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from serve_app.video.formats import cutout_layout, has_alpha, output_aspect
 
 @dataclass(frozen=True, slots=True)
 class StageHandles:
-    """How the runner reaches the stages.
+    """The handles through which the runner calls the stages.
 
-    `by_reference` is said explicitly: an operator who turns on Serve's throughput mode would otherwise send
-    frames over gRPC, which refuses or is thirty times slower.
+    `_by_reference` is set explicitly: with Serve's throughput mode enabled, frames would otherwise go over gRPC,
+    which rejects them or is thirty times slower.
     """
 
     decoder: DeploymentHandle
@@ -35,19 +35,19 @@ class StageHandles:
         segmenters: dict[Variant, DeploymentHandle],
         encoder: DeploymentHandle,
     ) -> StageHandles:
-        def frames(handle: DeploymentHandle) -> DeploymentHandle:
+        def by_reference(handle: DeploymentHandle) -> DeploymentHandle:
             return handle.options(_by_reference=True)
 
         return cls(
-            frames(decoder),
-            {variant: frames(handle) for variant, handle in segmenters.items()},
-            frames(encoder),
+            by_reference(decoder),
+            {variant: by_reference(handle) for variant, handle in segmenters.items()},
+            by_reference(encoder),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkCalls:
-    """What the chunks of one job have in common, and the chain of stage calls that computes one of them."""
+    """Starts the stage calls for the chunks of one job."""
 
     stages: StageHandles
     request: JobRequest
@@ -57,7 +57,7 @@ class ChunkCalls:
     picture: PictureSettings
 
     def start(self, chunk: Chunk) -> list[Any]:
-        """The three calls of a chunk, each handed the unresolved response of the one before."""
+        """Start the three calls of a chunk; each receives the unresolved response of the previous one."""
         request, index = self.request, self.index
         options = CutOptions(
             operating_size=request.operating_size,
@@ -82,7 +82,7 @@ class ChunkCalls:
 
 
 def output_layout(request: JobRequest, index: Index, picture: PictureSettings) -> PixelLayout:
-    """Of the cutouts of a job."""
+    """The pixel layout of a job's cutouts."""
     return cutout_layout(index.layout, request.output_type, index.sample_aspect, picture.keep_hdr)
 
 

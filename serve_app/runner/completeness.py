@@ -1,4 +1,4 @@
-"""Whether the pieces of a job are what its plan promised, and what is to be said where the source is damaged."""
+"""Checks the pieces of a job against its plan, and describes the damage of its source for the log."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from serve_app.errors import EncodingFailed, NothingProduced, UnsupportedVideo
 from serve_app.protocols import AudioInfo, Chunk, Expected, Index, JoinPiece, Piece, PieceRef
 from serve_app.runner.log_lines import count
 
-_NAMED = 8  # damaged places that one line names
+_MAX_PLACES = 8  # damaged places listed in one log line
 
 
-class PlanMisled(Exception):
-    """A chunk of a source without damage has other frames than its packets promised: ask the decoder for all."""
+class PlanMismatch(Exception):
+    """A chunk of an undamaged source has a different number of frames than packets: plan again from decoded frames."""
 
 
 def check_chunk(index: Index, chunk: Chunk, piece: Piece, decoded: bool) -> None:
-    """Holds a finished piece against its chunk. Where the decoder found damage, frames may be missing.
+    """Check that a piece has the frames of its chunk. Frames may be missing only if the decoder found damage.
 
-    Raises `PlanMisled`, or when the plan came from decoding (`decoded`) `EncodingFailed`.
+    Raises `PlanMismatch`, or `EncodingFailed` if the plan already came from decoding (`decoded`).
     """
     if piece.frames == chunk.frames or (piece.damage and piece.frames < chunk.frames):
         return
     if not decoded:
-        raise PlanMisled
+        raise PlanMismatch
     start = 0.0 if chunk.start is None else _seconds(index, chunk.start)
     raise EncodingFailed(
-        f"{piece.frames} of the {count(chunk.frames, 'frame')} from {start:.2f} s on were computed, though the "
-        "source is not damaged there. Send the request again; if that does not help, this is a fault of the service."
+        f"The part of the video from {start:.2f} s on has {count(chunk.frames, 'frame')} and no damage, but "
+        f"{piece.frames} were computed. Send the request again; if it fails again, report it as a bug of the service."
     )
 
 
 def expected_of(index: Index, chunks: Sequence[Chunk], pieces: Mapping[int, Piece]) -> Expected:
-    """What the joined file has to hold: the source's frames and times, less what damage took.
+    """The expected properties of the joined file: the source's frames and times, without frames lost to damage.
 
-    Raises `UnsupportedVideo` when no frame of a damaged source is sound, `NothingProduced` when there is none.
+    Raises `UnsupportedVideo` if all frames are damaged, `NothingProduced` if there are no frames.
     """
     made = [(chunk, pieces[chunk.number]) for chunk in chunks]
     if not any(piece.frames for _, piece in made):
         raise NothingProduced("No frame of the video could be decoded.", field="video_url")
     if sum(piece.frames for _, piece in made) <= sum(len(piece.damage) for _, piece in made):
         raise UnsupportedVideo(
-            "The video is damaged in all its parts. " + " ".join(damage_lines(index, chunks, pieces))
+            "All parts of the video are damaged. " + " ".join(damage_lines(index, chunks, pieces))
         )
     full = [piece for _, piece in made if isinstance(piece, PieceRef)]
     first_chunk, first = made[0]
@@ -59,7 +59,7 @@ def expected_of(index: Index, chunks: Sequence[Chunk], pieces: Mapping[int, Piec
 
 
 def join_pieces_of(pieces: Mapping[int, Piece], mask: bool) -> tuple[JoinPiece, ...]:
-    """The pieces of the output, or of the mask, in order; chunks without a frame have none."""
+    """The pieces of the output or of the mask, in order. Chunks without frames have no piece."""
     made = [piece for _, piece in sorted(pieces.items()) if isinstance(piece, PieceRef)]
     return tuple(
         JoinPiece(
@@ -74,22 +74,22 @@ def join_pieces_of(pieces: Mapping[int, Piece], mask: bool) -> tuple[JoinPiece, 
 
 
 def damage_lines(index: Index, chunks: Sequence[Chunk], pieces: Mapping[int, Piece]) -> list[str]:
-    """Which frames the damage of a source hit, and how many are left out for it; nothing for a sound source."""
+    """Which frames of the source are damaged, and how many are missing for it; empty for an undamaged source."""
     ticks = sorted({tick for piece in pieces.values() for tick in piece.damage})
     lost = sum(chunk.frames - pieces[chunk.number].frames for chunk in chunks)
     if not ticks and not lost:
         return []
     numbers = np.unique(np.clip(np.searchsorted(index.pts, ticks), 0, len(index.pts) - 1))
     places = [_place(index, int(run[0]), int(run[-1])) for run in _runs(numbers)]
-    more = f" and {len(places) - _NAMED} more places" if len(places) > _NAMED else ""
-    line = f"The source is damaged or interrupted at {', '.join(places[:_NAMED])}{more}."
+    more = f" and {len(places) - _MAX_PLACES} more places" if len(places) > _MAX_PLACES else ""
+    line = f"The source is damaged or interrupted at {', '.join(places[:_MAX_PLACES])}{more}."
     if lost:
-        line += f" {count(lost, 'frame')} could not be decoded; the one before each lasts as much longer."
-    return [f"{line} What could be decoded there may not look as it should."]
+        line += f" {count(lost, 'frame')} could not be decoded; the preceding frame is shown longer instead."
+    return [f"{line} Frames decoded there may look wrong."]
 
 
 def audio_lines(audio: AudioInfo | None) -> list[str]:
-    """What is to be said of an audio track. Raises `UnsupportedVideo` for one that cannot be decoded at all."""
+    """Warnings about the audio track. Raises `UnsupportedVideo` if none of it can be decoded."""
     if audio is None or not audio.damaged:
         return []
     if audio.damaged == audio.packets:
@@ -100,7 +100,7 @@ def audio_lines(audio: AudioInfo | None) -> list[str]:
 
 
 def _runs(numbers: np.ndarray) -> list[list[int]]:
-    """Consecutive numbers together."""
+    """Group consecutive numbers."""
     runs: list[list[int]] = [[int(numbers[0])]] if len(numbers) else []
     for before, after in pairwise(numbers):
         if after == before + 1:

@@ -1,4 +1,4 @@
-"""JobRunner deployment: the runner, the sweeper and the dispatcher of webhooks in one replica, supervised by Serve."""
+"""JobRunner deployment: the runner loop, the sweeper and the webhook dispatcher in one replica."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from serve_app.webhooks.signing_keys import KeyFile
 
 @serve.deployment
 class JobRunner:
-    """Serve sees no ongoing requests here, so it can neither scale nor drain this deployment by itself."""
+    """Serve sees no ongoing requests on this deployment, so it can neither autoscale nor drain it."""
 
-    async def __init__(  # type: ignore[misc]  # Serve awaits it
+    async def __init__(  # type: ignore[misc]  # Serve awaits the constructor
         self,
         settings: Settings,
         decoder: DeploymentHandle,
         segmenters: dict[Variant, DeploymentHandle],
         encoder: DeploymentHandle,
     ) -> None:
-        from serve_app.jobs.sql.store import SqlJobStore  # the database: in ingress and runner alone
+        from serve_app.jobs.sql.store import SqlJobStore  # SQLAlchemy: only in the ingress and the runner
         from serve_app.webhooks.dispatcher import Dispatcher
         from serve_app.webhooks.payload import PayloadBuilder
 
@@ -45,14 +45,14 @@ class JobRunner:
         )
         keys = KeyFile(settings.webhook_key_file)
         self._dispatcher = Dispatcher(settings.webhooks, settings.database_url, keys, payloads)
-        self._sweeping = asyncio.create_task(Sweeper(settings.expiry, self._store, artifacts).run())
+        self._sweep_task = asyncio.create_task(Sweeper(settings.expiry, self._store, artifacts).run())
 
     async def wake(self) -> None:
-        """Hint: there is a new job."""
+        """Hint that a job was queued. Without it, the next poll finds the job."""
         self._runner.wake()
 
     async def cancel(self, job_id: str) -> None:
-        """Hint: this job was cancelled."""
+        """Hint that a job was cancelled. Without it, the next heartbeat notices."""
         self._runner.cancel(job_id)
 
     async def check_health(self) -> None:
@@ -60,9 +60,9 @@ class JobRunner:
         self._dispatcher.check()
 
     async def __del__(self) -> None:
-        """Serve awaits this up to `graceful_shutdown_timeout_s`."""
+        """Stop all tasks. Serve awaits this for up to `graceful_shutdown_timeout_s`."""
         if hasattr(self, "_runner"):
-            self._sweeping.cancel()
+            self._sweep_task.cancel()
             await self._runner.stop()
             await self._dispatcher.stop()
             await self._store.close()

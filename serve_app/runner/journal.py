@@ -1,4 +1,4 @@
-"""What the holder of a job writes down while it works: progress, log lines, finished pieces."""
+"""Writes the progress, log lines and finished pieces of a running job to the job table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 
 
 class Journal:
-    """The job table as one holder sees it. What cannot be written is logged: no job fails for want of a log line."""
+    """The journal of one lease. Failed writes are only logged: a job does not fail over a log line."""
 
     def __init__(self, store: JobLeases, lease: Lease) -> None:
         self._store = store
@@ -21,7 +21,7 @@ class Journal:
         self._progress = Progress()
 
     async def report(self, progress: Progress, *lines: str, level: LogLevel = LogLevel.INFO) -> None:
-        """Where the job stands now, and what there is to say about it."""
+        """Write the current progress, with log lines."""
         self._progress = progress
         for line in lines:
             logger.log(
@@ -33,23 +33,23 @@ class Journal:
             logger.exception("the progress of job %s could not be written", self._lease.job_id)
 
     async def note(self, line: str) -> None:
-        """A line that changes nothing about the progress."""
+        """Write a log line without changing the progress."""
         await self.report(self._progress, line)
 
     async def warn(self, *lines: str) -> None:
-        """Lines that the client should not overlook, if there are any."""
+        """Write the lines, if any, as warnings."""
         if lines:
             await self.report(self._progress, *lines, level=LogLevel.WARN)
 
     async def record(self, chunk: Chunk, piece: Piece) -> None:
-        """Remember a finished piece, so that whoever takes the job over need not make it again."""
+        """Record a finished piece, so that a runner that takes over the job can reuse it."""
         try:
             await self._store.record_piece(self._lease, chunk.number, _to_json(chunk, piece))
         except Exception:
             logger.exception("a piece of job %s could not be recorded", self._lease.job_id)
 
     async def recorded(self, chunks: list[Chunk]) -> dict[int, Piece]:
-        """Pieces of just these chunks that were finished under an earlier lease, by number."""
+        """The pieces of exactly these chunks that earlier leases recorded, by chunk number."""
         rows = await self._store.pieces(self._lease.job_id)
         found = {}
         for chunk in chunks:
@@ -59,7 +59,7 @@ class Journal:
             try:
                 found[chunk.number] = _from_json(row["piece"])
             except (KeyError, TypeError, ValueError):
-                logger.warning("a piece that another version has recorded is made again")
+                logger.warning("a piece recorded by another version is unreadable; computing it again")
         return found
 
 
@@ -68,8 +68,8 @@ def _to_json(chunk: Chunk, piece: Piece) -> Json:
 
 
 def _from_json(row: Json) -> Piece:
-    made = row["provenance"]
-    provenance = Provenance(made["checkpoint"], made["device"], tuple(made["size"]))
+    fields = row["provenance"]
+    provenance = Provenance(fields["checkpoint"], fields["device"], tuple(fields["size"]))
     seconds, damage = StageSeconds(*row["seconds"]), tuple(row["damage"])
     if "frames" not in row:
         return EmptyPiece(provenance, seconds, damage)

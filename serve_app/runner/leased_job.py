@@ -1,4 +1,4 @@
-"""One claimed job, from the claim to its written end, under a lease that is kept alive all the while."""
+"""One claimed job, from its claim until its outcome is recorded. The lease is renewed throughout."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 
 T = TypeVar("T")
 
-BEAT_S = 1.0  # also how soon a cancellation is seen when its hint was lost
+HEARTBEAT_S = 1.0  # also the delay until a cancellation whose hint was lost is noticed
 WRITE_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerContext:
-    """What all jobs of a runner work with."""
+    """What all jobs of a runner share."""
 
     settings: RunnerSettings
     store: JobLeases
@@ -43,7 +43,7 @@ class RunnerContext:
 
 
 class LeasedJob:
-    """The job's work is one task, which is cancelled when the job is, when the lease is lost, and by `give_back`."""
+    """Runs the job in one task, which is cancelled with the job, on loss of the lease, and by `release`."""
 
     def __init__(self, claim: Claim, context: RunnerContext) -> None:
         self.job_id = claim.job.id
@@ -52,27 +52,29 @@ class LeasedJob:
         self._names = JobNames(claim.job.id, claim.lease.token)
         self._context = context
         self._store = context.store
-        self._beat = asyncio.Event()
+        self._heartbeat_due = asyncio.Event()
         self._work = asyncio.create_task(self._execute())
 
-    def look(self) -> None:
-        """Hint: something may have happened to the job; the next heartbeat, which hears of it, comes now."""
-        self._beat.set()
+    def poll(self) -> None:
+        """Send the next heartbeat now; its reply tells whether the job was cancelled."""
+        self._heartbeat_due.set()
 
-    def give_back(self) -> None:
-        """Stop working and release the job for others to take."""
+    def release(self) -> None:
+        """Stop working, so that `run_to_completion` releases the job for other runners to claim."""
         self._work.cancel()
 
-    async def see_through(self) -> None:
-        """Return when the job's end is written, or the job is somebody else's. Not to be cancelled."""
-        beats = asyncio.create_task(self._keep_lease())
+    async def run_to_completion(self) -> None:
+        """Return once the outcome is recorded or another runner has taken over. Must not be cancelled."""
+        heartbeats = asyncio.create_task(self._keep_lease())
         try:
             await asyncio.wait([self._work])
             await self._end()
         except Exception:
-            logger.exception("the end of job %s could not be written; its lease will expire", self.job_id)
+            logger.exception(
+                "the outcome of job %s could not be recorded; its lease will expire", self.job_id
+            )
         finally:
-            beats.cancel()
+            heartbeats.cancel()
 
     async def _execute(self) -> Json:
         job, context = self._claim.job, self._context
@@ -81,12 +83,12 @@ class LeasedJob:
             raise RunnerLost(
                 f"The runner of this request was lost {job.attempts - 1} times."
                 if job.retry
-                else "The runner of this request was lost, and the request wanted no second try."
+                else "The runner of this request was lost, and the request disallows retries."
             )
-        if self._lease.token > 1:  # what earlier holders had put out never became a result
+        if self._lease.token > 1:  # outputs of earlier leases never became a result
             await asyncio.to_thread(self._delete_earlier)
         if job.attempts > 1:
-            await journal.note(f"taken over from a runner that was lost (attempt {job.attempts})")
+            await journal.note(f"taken over from a lost runner (attempt {job.attempts})")
         request = JobRequest.from_json(self._claim.input)
         window = context.windows[request.variant]
         async with window.share(job.priority, job.created_at) as share:
@@ -95,14 +97,14 @@ class LeasedJob:
         return result.as_json()
 
     async def _keep_lease(self) -> None:
-        """Renew the lease; stop the work when it is lost or the job was cancelled."""
+        """Renew the lease until it is lost or the job is cancelled; then stop the work."""
         lease_s = self._context.settings.lease_s
         clock = asyncio.get_running_loop().time
         renewed = clock()
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._beat.wait(), min(BEAT_S, lease_s / 3))
-            self._beat.clear()
+                await asyncio.wait_for(self._heartbeat_due.wait(), min(HEARTBEAT_S, lease_s / 3))
+            self._heartbeat_due.clear()
             try:
                 held = (await self._renew()).held
             except Exception:
@@ -115,20 +117,20 @@ class LeasedJob:
                 return
 
     async def _end(self) -> None:
-        """Clean up, then write the end, so that nothing is left behind once a client sees it.
+        """Clean up, then record the outcome, so that no files remain once a client sees it.
 
-        Everything but this holder's own outputs belongs to whoever has the lease, so the lease is renewed first.
+        All files but this lease's own outputs belong to the current lease, so this one is renewed first.
         """
-        beat = await self._written(self._renew)
-        if beat.held:
+        heartbeat = await self._with_retries(self._renew)
+        if heartbeat.held:
             if self._work.cancelled():
-                await self._written(lambda: self._store.release(self._lease))
-                logger.info("job %s given back", self.job_id)
+                await self._with_retries(lambda: self._store.release(self._lease))
+                logger.info("job %s was released", self.job_id)
                 return
             if await self._finish():
                 return
-            beat = await self._renew()  # cancelled or taken over in this very moment
-        if beat.cancelled:
+            heartbeat = await self._renew()  # cancelled or taken over in the meantime
+        if heartbeat.cancelled:
             await self._delete(self._names.outputs)
             await self._delete(self._names.work)
             await self._store.cleaned(self._lease)
@@ -138,22 +140,22 @@ class LeasedJob:
             await self._delete(self._names.own_outputs)
 
     async def _finish(self) -> bool:
-        """Write how the work ended; False when the lease is lost."""
+        """Record the result or the error. Returns False if the lease is lost."""
         failure = self._work.exception()
         if failure is not None:
             await self._delete(self._names.own_outputs)
         await self._delete(self._names.work)
         if failure is None:
-            return await self._written(lambda: self._store.complete(self._lease, self._work.result()))
+            return await self._with_retries(lambda: self._store.complete(self._lease, self._work.result()))
         error = as_service_error(failure)
         logger.warning("job %s failed: %s", self.job_id, error, exc_info=failure)
-        return await self._written(lambda: self._store.fail(self._lease, to_wire(error)))
+        return await self._with_retries(lambda: self._store.fail(self._lease, to_wire(error)))
 
     async def _renew(self) -> Heartbeat:
         return await self._store.heartbeat(self._lease, self._context.settings.lease_s)
 
-    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
-        """What ends a job, tried again: losing it would mean computing the whole job once more."""
+    async def _with_retries(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Retry a write that ends the job: if it is lost, the whole job is computed again."""
         for left in reversed(range(WRITE_TRIES)):
             try:
                 return await write()
@@ -165,7 +167,7 @@ class LeasedJob:
         raise AssertionError("unreachable")
 
     def _delete_earlier(self) -> None:
-        """Outputs of tokens before ours: a holder that wakes up late must not touch those of a later one."""
+        """Delete the outputs of lower fencing tokens only: a runner that resumes late must not touch later ones."""
         for child in self._context.artifacts.children(self._names.outputs):
             if child.isdecimal() and int(child) < self._lease.token:
                 self._context.artifacts.delete_prefix(f"{self._names.outputs}/{child}")

@@ -1,4 +1,4 @@
-"""The lines of a job's log that describe something: for people, with true figures only."""
+"""Descriptions of a job's source, processing and output for its log."""
 
 from __future__ import annotations
 
@@ -19,39 +19,41 @@ def describe(index: Index) -> str:
 
 
 def treatment(index: Index, output: PixelLayout, output_type: OutputType) -> list[str]:
-    """What is done to the pictures beside cutting them out; `output` is the layout of the cutouts."""
+    """How the frames are changed besides the cutout; `output` is the layout of the cutouts."""
     source, geometry, lines = index.layout, index.geometry, []
     left, right, top, bottom = geometry.crop
     if any(geometry.crop):
-        lines.append(f"cut as the container says: left {left}, right {right}, top {top}, bottom {bottom}")
+        lines.append(
+            f"cropped as the container specifies: left {left}, right {right}, top {top}, bottom {bottom}"
+        )
     if geometry.mirrored or geometry.rotation:
         mirrored = "mirrored, " if geometry.mirrored else ""
-        lines.append(f"brought upright: {mirrored}turned clockwise by {geometry.rotation} degrees")
+        lines.append(f"made upright: {mirrored}rotated clockwise by {geometry.rotation} degrees")
     if index.interlaced:
-        lines.append("interlaced: each frame made progressive (bwdif)")
+        lines.append("interlaced: each frame deinterlaced (bwdif)")
     if source.hdr:
         name = "PQ" if source.transfer == PQ else "HLG"
         peak = index.hdr.peak_nits if index.hdr and source.transfer == PQ else UNKNOWN_PEAK
         mapped = f"mapped to BT.709 (BT.2390, peak {peak:g} cd/m²)"
-        lines.append(f"HDR: {name} kept in ten bits" if output.hdr else f"HDR: {name} {mapped}")
+        lines.append(f"HDR: {name} kept in 10 bits" if output.hdr else f"HDR: {name} {mapped}")
     if (output.width, output.height) != (source.width, source.height):
         shape = f"{index.sample_aspect.numerator}:{index.sample_aspect.denominator}"
-        lines.append(f"samples of {shape} made square: {output.width}x{output.height}")
+        lines.append(f"pixels of aspect {shape} made square: {output.width}x{output.height}")
     padded = even(output)
     if output_format(output_type).even and padded != output:
         lines.append(
-            f"padded to {padded.width}x{padded.height} by repeating the last column or row: H.264 has even sides"
+            f"padded to {padded.width}x{padded.height} by repeating the last column or row: H.264 requires even sizes"
         )
     return lines
 
 
 def network(piece: Piece, request: JobRequest) -> str:
-    """Which network made the matte, on what, and at which size."""
-    by = piece.provenance
-    height, width = by.size
-    line = f"network: {by.checkpoint} on {by.device} at {width}x{height}"
-    if max(by.size) < request.operating_size:
-        line += f" (its largest size; {request.operating_size}x{request.operating_size} was asked for)"
+    """The checkpoint, device and input size of the network that made the matte."""
+    provenance = piece.provenance
+    height, width = provenance.size
+    line = f"network: {provenance.checkpoint} on {provenance.device} at {width}x{height}"
+    if max(provenance.size) < request.operating_size:
+        line += f" (its largest size; {request.operating_size}x{request.operating_size} was requested)"
     return line
 
 

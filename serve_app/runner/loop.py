@@ -1,4 +1,4 @@
-"""The loop over the job table: claims jobs under leases and sees each through to its end."""
+"""The runner's loop: claims jobs from the job table under leases and runs them to completion."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from serve_app.settings import Settings
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
-STALE_S = 10.0  # a loop that has not turned for so long is dead
+STALE_S = 10.0  # without an iteration for so long, the loop counts as hung
 DRAIN_S = 15.0
-EXPIRE_S = 1.0  # how often start deadlines are looked at
+EXPIRE_S = 1.0  # interval between checks of start deadlines
 
 
 class RunnerLoop:
-    """The table is the truth, looked at every `poll_s`; `wake` and `cancel` are hints only."""
+    """The job table is authoritative and polled every `poll_s`; `wake` and `cancel` are only hints."""
 
     def __init__(
         self,
@@ -38,14 +38,14 @@ class RunnerLoop:
         self._settings = settings.runner
         self._store = store
         pipeline = Pipeline(settings, stages, artifacts, signer)
-        windows = {variant: Window(_places(settings, variant)) for variant in Variant}
+        windows = {variant: Window(_slots(settings, variant)) for variant in Variant}
         self._context = RunnerContext(settings.runner, store, artifacts, pipeline, windows)
         self._owner = lease_owner()
         self._woken = asyncio.Event()
         self._stopping = False
         self._leased: dict[asyncio.Task[None], LeasedJob] = {}
-        self._turned = asyncio.get_running_loop().time()
-        self._loop = asyncio.create_task(self._turn())
+        self._last_iteration = asyncio.get_running_loop().time()
+        self._loop = asyncio.create_task(self._run())
 
     def wake(self) -> None:
         self._woken.set()
@@ -53,38 +53,38 @@ class RunnerLoop:
     def cancel(self, job_id: str) -> None:
         for job in self._leased.values():
             if job.job_id == job_id:
-                job.look()
+                job.poll()
 
     def check(self) -> None:
-        """Raise RuntimeError when the loop has died or hangs."""
+        """Raise RuntimeError if the loop has ended or hangs."""
         if self._loop.done():
             raise RuntimeError("the runner's loop has ended")
-        if asyncio.get_running_loop().time() - self._turned > STALE_S:
-            raise RuntimeError(f"the runner's loop has not turned for {STALE_S:g} s")
+        if asyncio.get_running_loop().time() - self._last_iteration > STALE_S:
+            raise RuntimeError(f"the runner's loop has made no iteration for {STALE_S:g} s")
 
     async def stop(self) -> None:
-        """Stop claiming, cancel what runs, and give the jobs back at once for others to take."""
+        """Stop claiming, cancel the running jobs and release them for other runners to claim."""
         self._stopping = True
         self._woken.set()
         await asyncio.wait([self._loop], timeout=DRAIN_S)
         for job in self._leased.values():
-            job.give_back()
+            job.release()
         if self._leased:
             await asyncio.wait(self._leased, timeout=DRAIN_S)
 
-    async def _turn(self) -> None:
+    async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
-        looked = clock()
+        expired_at = clock()
         while not self._stopping:
             try:
-                if clock() - looked >= EXPIRE_S:
-                    looked = clock()
+                if clock() - expired_at >= EXPIRE_S:
+                    expired_at = clock()
                     for job_id in await self._store.expire_waiting():
                         logger.info("job %s was not started before its deadline", job_id)
                 await self._claim()
             except Exception:
                 logger.exception("the job table cannot be used; trying again")
-            self._turned = clock()
+            self._last_iteration = clock()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self._settings.poll_s)
             self._woken.clear()
@@ -95,17 +95,17 @@ class RunnerLoop:
             return
         for claim in await self._store.claim(self._owner, self._settings.lease_s, free):
             job = LeasedJob(claim, self._context)
-            seeing = asyncio.create_task(job.see_through())
-            self._leased[seeing] = job
-            seeing.add_done_callback(self._ended)
+            task = asyncio.create_task(job.run_to_completion())
+            self._leased[task] = job
+            task.add_done_callback(self._ended)
 
-    def _ended(self, seeing: asyncio.Task[None]) -> None:
-        del self._leased[seeing]
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._leased[task]
         self._woken.set()
 
 
-def _places(settings: Settings, variant: Variant) -> int:
-    """Chunks in flight for one segmenter: twice its capacity, as far as the object store allows."""
+def _slots(settings: Settings, variant: Variant) -> int:
+    """Maximum chunks in flight for one segmenter: twice its capacity, if the object store has room for them."""
     capacity = settings.segmenter_for(variant).scale.max_replicas
     in_store = settings.runner.max_object_bytes // (3 * settings.chunk.max_bytes)  # frames, colour, matte
     return min(2 * capacity, max(1, in_store))

@@ -1,4 +1,4 @@
-"""One job from claim to result: stage the source, index it, cut it into chunks, run them, join the pieces."""
+"""Computes the result of one job: stages and indexes the source, runs its chunks, and joins the pieces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from serve_app.protocols import (
 )
 from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings, output_layout
 from serve_app.runner.completeness import (
-    PlanMisled,
+    PlanMismatch,
     audio_lines,
     check_chunk,
     damage_lines,
@@ -47,7 +47,7 @@ from serve_app.video.formats import output_format
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One claimed job, and what its holder works with. `tries`: of each chunk, when replicas are lost."""
+    """A claimed job with its journal and share. `tries`: attempts per stage call if replicas are lost."""
 
     request: JobRequest
     names: JobNames
@@ -58,7 +58,7 @@ class Assignment:
 
 
 class Pipeline:
-    """Runs jobs. Holds no pixels and no encoded bytes: frames pass between the stages by reference."""
+    """Runs jobs. Holds neither frames nor encoded data: frames pass between the stages by reference."""
 
     def __init__(
         self, settings: Settings, stages: StageHandles, artifacts: Artifacts, signer: Signer
@@ -70,7 +70,7 @@ class Pipeline:
         self._limits = CallLimits(settings.runner.work_s)
 
     async def run(self, job: Assignment) -> JobResult:
-        """The finished result. Raises a ServiceError, or CancelledError with every call cancelled."""
+        """Compute the result. Raises `ServiceError`, or `CancelledError` after all stage calls are cancelled."""
         request, journal = job.request, job.journal
         await journal.report(Progress("fetching"))
         line = await self._stage_source(request.video_url, job.names.source)
@@ -83,9 +83,9 @@ class Pipeline:
         check_space(self._artifacts, request, index)
         try:
             chunks, pieces = await self._chunks(job, index, decoded=index.sequential)
-        except PlanMisled:
+        except PlanMismatch:
             await journal.note(
-                "the packets promise other frames than the decoder finds: decoding all to count them"
+                "packet and frame counts differ: decoding the whole source to count its frames"
             )
             index = await self._probe(job, decode=True)
             chunks, pieces = await self._chunks(job, index, decoded=True)
@@ -104,22 +104,22 @@ class Pipeline:
         return JobResult(video=video, mask_video=mask, inline=request.sync_mode)
 
     def _check_inline(self, request: JobRequest, *files: MediaFile | None) -> None:
-        """`sync_mode` puts the files into the reply, which has its limits."""
+        """Raise `FileTooLarge` if `sync_mode` asks for files that do not fit into a reply."""
         size, limit = sum(file.file_size for file in files if file), self._settings.max_inline_bytes
         if request.sync_mode and size > limit:
             raise FileTooLarge(
-                f"The result has {size} bytes, more than the {limit} that fit into a reply. Leave sync_mode out: the "
-                "reply then carries URLs.",
+                f"The result has {size} bytes, but a reply can hold at most {limit}. Without sync_mode, the reply "
+                "contains URLs instead.",
                 field="sync_mode",
                 context={"max_size": limit},
             )
 
     async def _stage_source(self, url: str, name: str) -> str:
-        """The source as an artifact, and what to say of it; one staged by an earlier holder is used again."""
+        """Store the source as the artifact `name`, unless an earlier runner has; returns a log line."""
         if await asyncio.to_thread(self._artifacts.exists, name):
-            return "the source was staged before"
+            return "the source was already staged"
         own = self._signer.name_in(url)
-        if own is not None:  # uploaded or made here: no need to ask ourselves for it over HTTP
+        if own is not None:  # uploaded to or made by this service: no HTTP needed
             return await asyncio.to_thread(self._link, own, name)
         begun = asyncio.get_running_loop().time()
         with self._artifacts.scratch(name) as directory:
@@ -132,8 +132,8 @@ class Pipeline:
         try:
             self._artifacts.link(own, name)
         except FileNotFoundError as error:
-            raise DownloadFailed("The file behind video_url has expired here. Upload it again.") from error
-        return f"the source is a file of this service, {megabytes(self._artifacts.size(name))}"
+            raise DownloadFailed("The file of video_url has expired. Upload it again.") from error
+        return f"the source is a file of this service: {megabytes(self._artifacts.size(name))}"
 
     async def _probe(self, job: Assignment, decode: bool = False) -> Index:
         index: Index = await self._call(
@@ -146,7 +146,7 @@ class Pipeline:
         limit = self._settings.max_side
         if max(index.layout.width, index.layout.height) > limit:
             raise FrameTooLarge(
-                f"The video is {index.layout.width}x{index.layout.height}; a side may have {limit} pixels here.",
+                f"The video is {index.layout.width}x{index.layout.height}; width and height are limited to {limit}.",
                 context={"max_height": limit, "max_width": limit},
             )
         return index
@@ -154,7 +154,7 @@ class Pipeline:
     async def _chunks(
         self, job: Assignment, index: Index, decoded: bool
     ) -> tuple[list[Chunk], dict[int, Piece]]:
-        """The plan, and the piece of each chunk. The window bounds the chunks in flight."""
+        """Plan the chunks and compute their pieces; the window limits the chunks in flight."""
         chunks = plan_chunks(index, self._settings.chunk)
         work = ChunkCalls(self._stages, job.request, job.names, index, self._limits, self._settings.picture)
         pieces = await self._resumable(job.journal, chunks)
@@ -162,8 +162,8 @@ class Pipeline:
             len(index.pts), sum(piece.frames for piece in pieces.values()), asyncio.get_running_loop().time
         )
         if pieces:
-            await job.journal.note(f"{count(len(pieces), 'piece')} of an earlier attempt used again")
-        told: set[str] = set()
+            await job.journal.note(f"{count(len(pieces), 'piece')} of an earlier attempt reused")
+        logged: set[str] = set()
 
         async def run(chunk: Chunk) -> None:
             try:
@@ -175,8 +175,8 @@ class Pipeline:
             meter.add(piece.frames)
             await job.journal.record(chunk, piece)
             line = network(piece, job.request)
-            if line not in told:
-                told.add(line)
+            if line not in logged:
+                logged.add(line)
                 await job.journal.report(meter.progress(), line)
 
         ticker = asyncio.create_task(_tick(job.journal, meter))
@@ -194,13 +194,13 @@ class Pipeline:
         return chunks, pieces
 
     async def _resumable(self, journal: Journal, chunks: list[Chunk]) -> dict[int, Piece]:
-        """Recorded pieces that still lie in the artifact store, whole."""
+        """The recorded pieces whose files still exist in the artifact store, with the recorded size."""
         recorded = await journal.recorded(chunks)
         return await asyncio.to_thread(
-            lambda: {number: piece for number, piece in recorded.items() if self._is_there(piece)}
+            lambda: {number: piece for number, piece in recorded.items() if self._exists(piece)}
         )
 
-    def _is_there(self, piece: Piece) -> bool:
+    def _exists(self, piece: Piece) -> bool:
         if isinstance(piece, EmptyPiece):
             return True
         try:
@@ -220,7 +220,7 @@ class Pipeline:
     ) -> MediaFile:
         request, names = job.request, job.names
         extension = output_format(request.output_type).extension
-        order = JoinRequest(
+        join = JoinRequest(
             pieces=pieces,
             source=names.source,
             audio=None if mask else index.audio,
@@ -229,23 +229,23 @@ class Pipeline:
             output=names.output("mask" if mask else "output", extension),
         )
         media: MediaFile = await self._call(
-            job, lambda: [self._stages.encoder.join.remote(order, self._limits)], "joining the pieces"
+            job, lambda: [self._stages.encoder.join.remote(join, self._limits)], "joining the pieces"
         )
         return media
 
     async def _call(self, job: Assignment, start: Callable[[], list[Any]], what: str) -> Any:
-        """One chain of stage calls; a place to run may take `capacity_wait_s`, each stage bounds its work."""
+        """Run a chain of stage calls. Waiting for replicas may take `capacity_wait_s`; stages limit their own work."""
         runner = self._settings.runner
         limit_s = runner.capacity_wait_s + 3 * runner.work_s
         return await call(start, what, CallPolicy(limit_s, job.journal.note, job.tries))
 
 
 async def _tick(journal: Journal, meter: ProgressMeter) -> None:
-    """Say about every second how far the frames are, until cancelled."""
-    told = ""
+    """Report the progress about every second, until cancelled."""
+    last = ""
     while True:
         await asyncio.sleep(meter.pause_s)
         line = str(meter)
-        if line != told:
-            told = line
+        if line != last:
+            last = line
             await journal.report(meter.progress(), line, level=LogLevel.DEBUG)

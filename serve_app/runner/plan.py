@@ -1,4 +1,4 @@
-"""The plan of chunks: a pure function of the index, so that it can be made again at any time."""
+"""The plan of chunks: a pure function of the index, so that any runner computes the same plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serve_app.settings import ChunkSettings
 
 
 def plan_chunks(index: Index, limits: ChunkSettings) -> list[Chunk]:
-    """Cuts a source into chunks of nearly equal frame counts, none above the limits; together they are all of it."""
+    """Divide the whole source into chunks with nearly equal numbers of frames, none above the limits."""
     total = len(index.pts)
     if total == 0:
         return []
@@ -28,7 +28,7 @@ def plan_chunks(index: Index, limits: ChunkSettings) -> list[Chunk]:
 
 def _seeks(index: Index, start: int | None) -> tuple[int, ...]:
     """Keyframes to start from, nearest first: one earlier than needed, because frames around a keyframe may
-    lean on the group before it, then 2, 4, 8, ... earlier for containers that seek inexactly.
+    reference the preceding GOP, then 2, 4, 8, ... earlier, for containers with inexact seeking.
     """
     if start is None or index.sequential:
         return ()

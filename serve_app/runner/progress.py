@@ -1,4 +1,4 @@
-"""How far the frames of a job are, how fast, and how long the rest will take: measured figures only."""
+"""Measures a job's progress: frames done, frames per second, and the remaining time."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from serve_app.jobs.model import Progress
 
 STAGE = "segmenting"
 TICK_S = 1.0
-TICKS = 300  # the log of a long job grows ever slower: a line a second would be thousands
+TICKS = 300  # for long jobs the interval grows: a line per second would be thousands
 
 
 class ProgressMeter:
-    """Counts finished frames of `total`, `resumed` of which an earlier holder of the job had made."""
+    """Counts the finished frames of `total`, starting from `resumed`, the frames of an earlier attempt."""
 
     def __init__(self, total: int, resumed: int, clock: Callable[[], float]) -> None:
         self.total = total
         self.done = resumed
         self._clock = clock
-        self._begun = clock()
+        self._started = clock()
         self._resumed = resumed
-        self._first: tuple[float, int] | None = None  # when the first chunk was finished, frames done by then
-        self._last = self._begun
+        self._first: tuple[float, int] | None = None  # end of the first chunk, frames done by then
+        self._last = self._started
 
     def add(self, frames: int) -> None:
-        """A chunk of so many frames is finished."""
+        """Count a finished chunk."""
         self.done += frames
         self._last = self._clock()
         self._first = self._first or (self._last, self.done)
 
     @property
     def elapsed_s(self) -> float:
-        return self._clock() - self._begun
+        return self._clock() - self._started
 
     @property
     def pause_s(self) -> float:
-        """Seconds until the next line is due."""
+        """Seconds until the next progress line is due."""
         return max(TICK_S, self.elapsed_s / TICKS)
 
     @property
     def rate(self) -> float | None:
-        """Frames a second, once known: since the first finished chunk, whose own time holds loading the network."""
+        """Frames per second, or None. Measured after the first chunk, whose time includes loading the network."""
         if self._first is None:
             return None
         when, done = self._first
         if self.done > done and self._last > when:
             return (self.done - done) / (self._last - when)
-        return (self.done - self._resumed) / max(self._last - self._begun, 1e-9)
+        return (self.done - self._resumed) / max(self._last - self._started, 1e-9)
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the last frame is finished, once the rate is known."""
+        """Estimated seconds until the last frame is finished, or None."""
         rate = self.rate
         if not rate:
             return None
@@ -59,7 +59,7 @@ class ProgressMeter:
         return max((self.total - self.done) / rate - (self._clock() - self._last), 0.0)
 
     def progress(self) -> Progress:
-        """The figures as they are reported to the job table."""
+        """The figures for the job table."""
         return Progress(STAGE, self.done, self.total, self.rate, self.left_s)
 
     def __str__(self) -> str:

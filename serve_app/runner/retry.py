@@ -1,8 +1,7 @@
-"""Stage calls that are tried again after losses, and what their failures mean.
+"""Retries stage calls after the loss of replicas, and classifies their failures.
 
-A failure is our own error, a loss that another try can mend, or neither. Serve wraps what happens upstream in a chain
-(`RayServeException` around `RayTaskError` around the cause), so the whole chain of causes is looked at, our own errors
-first.
+A failure is a `ServiceError`, a loss worth a retry, or unexpected. Serve wraps upstream errors (`RayServeException`
+around `RayTaskError` around the cause), so the whole chain of causes is searched, first for a `ServiceError`.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from serve_app.errors import CapacityTimeout, InferenceFailed, ReplicasLost, Ser
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 TRIES = 3
-CANCEL_S = 10.0  # how long a cancelled call may take to end before it is left behind
+CANCEL_S = 10.0  # how long to wait for a cancelled call to end
 LOSSES = (
     RayActorError,
     ObjectLostError,
@@ -45,8 +44,10 @@ LOSSES = (
 
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
-    """`limit_s` bounds each try, waiting for a replica included (the stages bound their own work). `note` is told of
-    each loss that another try follows.
+    """Limits of a stage call.
+
+    limit_s: time limit of each attempt, including the wait for a replica (the stages limit their own work).
+    note: called with a log line before each retry.
     """
 
     limit_s: float
@@ -55,10 +56,12 @@ class CallPolicy:
 
 
 async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str, policy: CallPolicy) -> Any:
-    """The result of the last response that `start` makes; the ones before it are its inputs.
+    """Await the last of the responses that `start` returns; the preceding ones are its inputs.
 
-    Losses of replicas, nodes and objects are tried again, errors of ours never. All responses of a try that did
-    not succeed are cancelled: cancelling the last one would leave its inputs running.
+    Retries after the loss of a replica, node or object, but never after a `ServiceError`. Cancels all responses of
+    a failed attempt: cancelling only the last one would leave its inputs running.
+
+    Raises `CapacityTimeout`, `ReplicasLost`, or the `ServiceError` of the stage.
     """
     for attempt in range(1, policy.tries + 1):
         responses = start()
@@ -75,17 +78,15 @@ async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str
                     f"{what} found no free replica within {policy.limit_s:g} s: add capacity (max_replicas, nodes) or "
                     "raise `runner.capacity_wait_s`"
                 ) from error
-            if typed(error) is not None or not is_loss(error):
+            if service_error_in(error) is not None or not is_loss(error):
                 logger.warning("%s failed", what, exc_info=error)
                 raise as_service_error(error) from error
-            logger.warning("%s lost a replica (try %d of %d): %s", what, attempt, policy.tries, error)
+            logger.warning("%s lost a replica (attempt %d of %d): %s", what, attempt, policy.tries, error)
             lost = error
         if attempt < policy.tries:
-            await policy.note(
-                f"{what} lost a replica and is done again (try {attempt + 1} of {policy.tries})"
-            )
+            await policy.note(f"{what} lost a replica: retrying (attempt {attempt + 1} of {policy.tries})")
             await asyncio.sleep(0.5 * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
-    times = f"{policy.tries} times" if policy.tries > 1 else "once, and the request wanted no second try"
+    times = f"{policy.tries} times" if policy.tries > 1 else "once, and the request disallows retries"
     raise ReplicasLost(
         f"{what} lost its replica {times}. If memory is short, lower `chunk.max_frames` or `batch`; the logs of the "
         "replicas say more."
@@ -93,18 +94,18 @@ async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str
 
 
 async def _cancel(responses: Sequence[DeploymentResponse[Any]]) -> None:
-    """Cancel all, and wait until they have ended, so that nothing is written after the clean-up."""
+    """Cancel the responses and wait for them to end, so that none writes files after the clean-up."""
     for response in responses:
-        with suppress(Exception):  # one that has failed already raises its failure here
+        with suppress(Exception):  # a response that has already failed raises its error
             response.cancel()
     end = asyncio.ensure_future(responses[-1])
     await asyncio.wait([end], timeout=CANCEL_S)
     if not end.cancel() and not end.cancelled():
-        end.exception()  # seen: it ended because it was told to
+        end.exception()  # mark the error of the cancelled call as retrieved
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and everything it was caused by, outermost first."""
+    """`error` and its causes, outermost first."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending:
@@ -118,8 +119,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         pending.append(current.__context__)
 
 
-def typed(error: BaseException) -> ServiceError | None:
-    """Our own error inside `error`, as a plain instance of its class (Ray mixes its own class in)."""
+def service_error_in(error: BaseException) -> ServiceError | None:
+    """The `ServiceError` among the causes of `error`, without the class that Ray mixes in."""
     for cause in causes(error):
         if isinstance(cause, RayTaskError) and isinstance(cause.cause, ServiceError):
             return cause.cause
@@ -129,15 +130,15 @@ def typed(error: BaseException) -> ServiceError | None:
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether a replica, node or object was lost: trying again is safe, chunks are idempotent."""
+    """Whether a replica, node or object was lost. A retry is safe, as chunks are idempotent."""
     return any(isinstance(cause, LOSSES) for cause in causes(error))
 
 
 def as_service_error(error: BaseException) -> ServiceError:
-    """Any failure as one of ours; what was not foreseen is an internal error."""
-    own = typed(error)
-    if own is not None:
-        return own
+    """Convert any failure to a `ServiceError`; an unexpected one becomes `InferenceFailed`."""
+    known = service_error_in(error)
+    if known is not None:
+        return known
     return InferenceFailed(
-        f"an unforeseen error ended the job: {type(error).__name__}. The log has the details."
+        f"The job failed with an unexpected error: {type(error).__name__}. See the service's log for details."
     )

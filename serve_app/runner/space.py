@@ -1,4 +1,4 @@
-"""How much disk space a job will take, estimated before it begins."""
+"""Estimates the disk space that a job needs, before it starts."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def _row(*values: float) -> Mapping[Quality, float]:
     return dict(zip(_QUALITIES, values, strict=True))
 
 
-# Bytes per pixel and frame, of a film in 1280x720 (a noisy source takes several times as much).
+# Bytes per pixel and frame, measured on a film in 1280x720 (a noisy source needs several times as much).
 _PIECES = {
     OutputType.MP4: _row(0.01, 0.02, 0.04, 0.08),
     OutputType.WEBM: _row(0.015, 0.025, 0.04, 0.06),
     OutputType.MOV: _row(0.5, 0.7, 1.0, 1.4),
-    OutputType.GIF: _row(0.5, 0.5, 0.5, 0.5),  # without loss, whatever the palette
+    OutputType.GIF: _row(0.5, 0.5, 0.5, 0.5),  # lossless, independent of the quality
 }
 _OUTPUT = _PIECES | {OutputType.GIF: _row(0.1, 0.15, 0.2, 0.25)}
-_MASK = 0.25  # of the picture's bytes
+_MASK = 0.25  # relative to the size of the cutout
 
 
 def check_space(artifacts: Artifacts, request: JobRequest, index: Index) -> None:
-    """Raises `StorageFull` with the figures when local artifacts have no room for a job.
+    """Raise `StorageFull` if the local artifact store has too little free space for a job.
 
-    (A bucket has room; `join` looks at the scratch of its own node.)
+    Buckets are not checked; `Encoder.join` checks the scratch space of its own node.
     """
     if not artifacts.is_local:
         return
@@ -41,13 +41,13 @@ def check_space(artifacts: Artifacts, request: JobRequest, index: Index) -> None
         layout = index.layout
         raise StorageFull(
             f"The pieces and the output of {count(len(index.pts), 'frame')} of {layout.width}x{layout.height} need "
-            f"about {megabytes(need)} in {artifacts.root}, and {megabytes(free)} are free: make room, or ask for a "
-            "lower video_quality or another video_output_type."
+            f"about {megabytes(need)} in {artifacts.root}, but only {megabytes(free)} are free. Free some space, or "
+            "choose a lower video_quality or another video_output_type."
         )
 
 
 def space_needed(request: JobRequest, index: Index) -> int:
-    """Bytes of all pieces and of the output, which lie side by side until the job ends."""
+    """Estimated bytes of all pieces and the output, which exist side by side until the job ends."""
     pixels = index.layout.width * index.layout.height * len(index.pts)
     kind, quality = request.output_type, request.quality
     each = _PIECES[kind][quality] + _OUTPUT[kind][quality]

@@ -1,4 +1,4 @@
-"""Deletes what has served its time: files and rows of finished jobs, and what killed processes left behind."""
+"""Deletes expired files and rows of finished jobs, expired uploads, and leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = 200
 
 
 class Sweeper:
-    """Looks every `every_s`. Any number may run at once: each step can be done twice."""
+    """Sweeps every `every_s`. Any number may run concurrently, as each step is idempotent."""
 
     def __init__(self, settings: ExpirySettings, store: JobMaintenance, artifacts: Artifacts) -> None:
         self._settings = settings
@@ -26,38 +26,38 @@ class Sweeper:
         self._artifacts = artifacts
 
     async def run(self) -> None:
-        """Sweep until cancelled; a failure is logged and the next round tries again."""
+        """Sweep until cancelled. Failures are logged, and the next sweep tries again."""
         while True:
             try:
                 await self.sweep()
             except Exception:
-                logger.exception("the sweeper could not finish its round; trying again")
+                logger.exception("a sweep failed; the next one tries again")
             await asyncio.sleep(self._settings.every_s)
 
     async def sweep(self) -> None:
-        """One round. Files go before the row that names them: a crash in between leaves a row, not a file."""
+        """Sweep once. Files are deleted before their row: a crash in between leaves a row, not an orphaned file."""
         while True:
             expired = await self._store.expired(self._settings, BATCH)
-            gone = [job_id for job_id in expired.files if await self._deleted(outputs_of(job_id))]
-            if gone:
-                await self._store.files_deleted(gone)
+            cleared = [job_id for job_id in expired.files if await self._deleted(outputs_of(job_id))]
+            if cleared:
+                await self._store.files_deleted(cleared)
             if expired.jobs:
                 await self._store.delete(expired.jobs)
-                logger.info("forgot %d jobs", len(expired.jobs))
-            if len(gone) < BATCH and len(expired.jobs) < BATCH:
+                logger.info("deleted %d expired jobs", len(expired.jobs))
+            if len(cleared) < BATCH and len(expired.jobs) < BATCH:
                 break
         await self._orphans()
         await self._uploads()
 
     async def _uploads(self) -> None:
-        """Their directories say until when they are kept."""
+        """Delete expired uploads; the expiry is part of the directory's name."""
         for prefix in (UPLOADS, PARTS):
             for child in await asyncio.to_thread(self._artifacts.children, prefix.rstrip("/")):
                 if has_expired(child):
                     await self._deleted(f"{prefix.rstrip('/')}/{child}")
 
     async def _orphans(self) -> None:
-        """Work files whose holder died after the job had ended, and outputs that never became a result."""
+        """Delete the work files of jobs that have ended, and outputs that never became a result."""
         found = await asyncio.to_thread(self._artifacts.children, WORK)
         if not found:
             return
@@ -69,17 +69,17 @@ class Sweeper:
             if job is None or job.state != JobState.COMPLETED:
                 await self._deleted(outputs_of(job_id))
             await self._deleted(work_of(job_id))
-            logger.info("removed what job %s had left behind", job_id)
+            logger.info("removed leftover files of job %s", job_id)
 
     async def _deleted(self, prefix: str) -> bool:
         return await deleted(self._artifacts, prefix)
 
 
 async def deleted(artifacts: Artifacts, prefix: str) -> bool:
-    """Whether all below `prefix` is gone now; what cannot be deleted is logged, and the sweeper tries again."""
+    """Delete all files below `prefix`. A failure is logged and returns False; the sweeper tries again."""
     try:
         await asyncio.to_thread(artifacts.delete_prefix, prefix)
     except Exception:
-        logger.exception("the files below %s cannot be deleted now", prefix)
+        logger.exception("the files below %s could not be deleted", prefix)
         return False
     return True

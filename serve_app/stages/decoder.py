@@ -1,4 +1,4 @@
-"""Decoder deployment: what a source holds, and the frames of a chunk."""
+"""Decoder deployment: indexes sources and decodes the frames of chunks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from serve_app.stages.worker_pool import WorkerPool
 if TYPE_CHECKING:
     from serve_app.video.decode import ChunkDecoder
 
-IDLE_S = 30.0  # an open decoder holds its source's disk space, also after the source was deleted
+IDLE_S = 30.0  # an open decoder occupies its source's disk space even after the source is deleted
 MAX_IDLE = 4
 
 
 @dataclass(slots=True)
 class _Idle:
-    """An open decoder that stands where `next_start` begins."""
+    """An open decoder whose next frame is the first of the chunk that starts at `next_start`."""
 
     source: str
     next_start: int
@@ -35,28 +35,28 @@ class _Idle:
 
 
 class DecoderPool:
-    """Open decoders between calls: a chunk that follows the last one goes on without a seek.
+    """Keeps decoders open between calls, so that the chunk after the last one needs no seek.
 
-    Only a short cut: any other chunk opens the source anew and gives the same frames.
+    This is only an optimisation: a newly opened decoder returns the same frames.
     """
 
     def __init__(self) -> None:
         self._idle: list[_Idle] = []
 
     def take(self, source: str, chunk: Chunk) -> ChunkDecoder | None:
-        """A decoder of `source` that stands at the chunk's start, if there is one."""
+        """Remove and return a decoder of `source` positioned at the start of the chunk, or None."""
         for idle in self._idle:
             if (idle.source, idle.next_start) == (source, chunk.start):
                 self._idle.remove(idle)
                 return idle.decoder
         return None
 
-    def give(self, source: str, next_start: int, decoder: ChunkDecoder) -> None:
+    def put(self, source: str, next_start: int, decoder: ChunkDecoder) -> None:
         self._idle.append(_Idle(source, next_start, decoder))
         self.close_idle(keep=MAX_IDLE)
 
     def close_idle(self, keep: int = 0, age_s: float = 0.0) -> None:
-        """Close all but the `keep` youngest, of those that have waited for `age_s` or longer."""
+        """Close decoders that have been idle for at least `age_s`, but keep the `keep` most recent ones."""
         limit = time.monotonic() - age_s
         for idle in self._idle[: max(0, len(self._idle) - keep)]:
             if idle.since <= limit:
@@ -66,7 +66,7 @@ class DecoderPool:
 
 @serve.deployment
 class Decoder(protocols.Decoder):
-    """Thin shell around `serve_app.video`: artifacts in, arrays out."""
+    """Reads sources from the artifact store and decodes them with `serve_app.video`."""
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.decoder.threads
@@ -75,7 +75,7 @@ class Decoder(protocols.Decoder):
         self._decoders = DecoderPool()
 
     async def probe(self, source: str, limits: CallLimits, decode: bool = False) -> Index:
-        from serve_app.video.probe import probe  # PyAV: in this replica alone
+        from serve_app.video.probe import probe  # PyAV: only in this replica
 
         def work(cancelled: Callable[[], bool]) -> Index:
             with self._artifacts.local_path(source, cancelled=cancelled) as path:
@@ -91,7 +91,7 @@ class Decoder(protocols.Decoder):
         def work(cancelled: Callable[[], bool]) -> tuple[ChunkDecoder, Frames]:
             decoder = kept
             try:
-                # Also around a decoder that is open already: it opens the path again when it has to step back.
+                # Needed for an open decoder too: it opens the path again to seek backwards.
                 with self._artifacts.local_path(source, cancelled=cancelled) as path:
                     decoder = decoder or ChunkDecoder(path, index, self._threads)
                     frames = decoder.decode(chunk, cancelled)
@@ -105,6 +105,6 @@ class Decoder(protocols.Decoder):
 
         decoder, frames = await self._workers.run(work, limits)
         if chunk.stop is not None:
-            self._decoders.give(source, chunk.stop, decoder)
+            self._decoders.put(source, chunk.stop, decoder)
             asyncio.get_running_loop().call_later(IDLE_S, self._decoders.close_idle, 0, IDLE_S)
         return frames

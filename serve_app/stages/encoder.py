@@ -1,4 +1,4 @@
-"""Encoder deployment: pieces from cutouts, and the output from pieces."""
+"""Encoder deployment: encodes cutouts as pieces, and joins pieces to the output."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from serve_app.protocols import (
 from serve_app.settings import Settings
 from serve_app.stages.worker_pool import WorkerPool
 
-SPARE_BYTES = 64 << 20  # beyond what a join will write: audio, index, neighbours
+SPARE_BYTES = 64 << 20  # beyond the size of the pieces: audio, index, concurrent calls
 
 
 @serve.deployment
 class Encoder(protocols.Encoder):
-    """Thin shell around `serve_app.video`: arrays in, artifacts out."""
+    """Encodes with `serve_app.video` and writes the files to the artifact store."""
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.encoder.threads
@@ -43,10 +43,11 @@ class Encoder(protocols.Encoder):
     async def encode(
         self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
     ) -> Piece:
-        """Write the cutout as the piece `name`, and its matte as `mask_name`; twice leaves the same bytes. Without a
-        frame nothing is written.
+        """Write the cutout as the piece `name`, and its matte as the piece `mask_name`.
+
+        Repeating the call writes the same bytes. A cutout without frames writes no file.
         """
-        from serve_app.video.encode import encode_piece  # PyAV: in this replica alone
+        from serve_app.video.encode import encode_piece  # PyAV: only in this replica
 
         def work(cancelled: Callable[[], bool]) -> Piece:
             started, damage, mask_sha256 = time.perf_counter(), cutout.colour.damage, None
@@ -58,16 +59,16 @@ class Encoder(protocols.Encoder):
                     mask = replace(settings, mask=True)
                     mask_sha256 = encode_piece(cutout, mask, path, cancelled, self._threads).sha256
                     self._artifacts.put_file(mask_name, path)
-                made = encode_piece(cutout, settings, path, cancelled, self._threads)
+                encoded = encode_piece(cutout, settings, path, cancelled, self._threads)
                 self._artifacts.put_file(name, path)
             return PieceRef(
                 name=name,
                 mask_name=mask_name,
-                size=made.size,
-                frames=made.frames,
-                first_pts=made.first_pts,
-                last_pts=made.last_pts,
-                sha256=made.sha256,
+                size=encoded.size,
+                frames=encoded.frames,
+                first_pts=encoded.first_pts,
+                last_pts=encoded.last_pts,
+                sha256=encoded.sha256,
                 mask_sha256=mask_sha256,
                 provenance=cutout.provenance,
                 seconds=StageSeconds(cutout.seconds, time.perf_counter() - started),
@@ -77,7 +78,7 @@ class Encoder(protocols.Encoder):
         return await self._workers.run(work, limits)
 
     async def join(self, request: JoinRequest, limits: CallLimits) -> MediaFile:
-        """Join the pieces, add the source's audio, check the file and store it under `request.output`."""
+        """Join the pieces, add the source's audio, verify the file and store it as `request.output`."""
         from serve_app.video.join import join_pieces
 
         def work(cancelled: Callable[[], bool]) -> MediaFile:
@@ -90,7 +91,7 @@ class Encoder(protocols.Encoder):
                 path = directory / "output"
                 pieces = partial(self._pieces, names, cancelled)
                 media = join_pieces(pieces, request, source, path, cancelled)
-                # The name belongs to one holder of the job, so what lies there came from an earlier try.
+                # The name is unique to the lease, so an existing file comes from an earlier attempt.
                 with suppress(FileExistsError):
                     self._artifacts.put_file(
                         request.output, path, final=True, content_type=media.content_type
@@ -100,19 +101,19 @@ class Encoder(protocols.Encoder):
         return await self._workers.run(work, limits)
 
     def _pieces(self, names: tuple[str, ...], cancelled: Callable[[], bool]) -> Iterator[Path]:
-        """One piece at a time, so that a bucket is read through one file of space."""
+        """Yield one piece at a time, so that reading from a bucket needs scratch space for one piece only."""
         for name in names:
             with self._artifacts.local_path(name, keep=False, cancelled=cancelled) as path:
                 yield path
 
     @contextmanager
     def _scratch(self, beside: str, need: int) -> Iterator[Path]:
-        """A directory for unfinished files. Raises StorageFull when `need` bytes do not fit."""
+        """A directory for unfinished files. Raises `StorageFull` if fewer than `need` bytes are free."""
         free = self._artifacts.free_bytes()
         if free < need + SPARE_BYTES:
             raise StorageFull(
-                f"writing needs {(need + SPARE_BYTES) >> 20} MiB in {self._artifacts.root}, {free >> 20} MiB are "
-                "free: make room, or set `data_dir` to a larger disk"
+                f"writing needs {(need + SPARE_BYTES) >> 20} MiB in {self._artifacts.root}, but only "
+                f"{free >> 20} MiB are free: free some space, or set `data_dir` to a larger disk"
             )
         with self._artifacts.scratch(beside) as directory:
             yield directory

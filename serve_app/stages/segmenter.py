@@ -1,7 +1,7 @@
-"""Segmenter deployment: one variant's network behind `cut_out`.
+"""Segmenter deployment: runs the network of one variant.
 
-The engine is named by its import path and loaded in the replica: nothing else imports torch, and a benchmark
-or a test can put a light engine in its place.
+The engine is set by its import path and loaded in the replica, so that no other process imports torch, and benchmarks
+and tests can use a lighter engine.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from serve_app.stages.worker_pool import WorkerPool
 
 
 class Engine(Protocol):
-    """What turns frames into a cutout. Called by one thread at a time."""
+    """Computes the cutout of frames. Called by one thread at a time."""
 
     def cut_out(self, frames: Frames, options: CutOptions, cancelled: Callable[[], bool]) -> Cutout: ...
 
 
 def make_engine(variant: Variant, settings: SegmenterSettings) -> Engine:
-    """The engine that `settings.engine` ("module:function") makes for a variant. Raises CheckpointError."""
+    """Create the engine of a variant with `settings.engine` ("module:function"). Raises `CheckpointError`."""
     module, _, function = settings.engine.partition(":")
     engine: Engine = getattr(import_module(module), function)(variant, settings)
     return engine
@@ -38,8 +38,8 @@ def make_engine(variant: Variant, settings: SegmenterSettings) -> Engine:
 
 @serve.deployment
 class Segmenter(protocols.Segmenter):
-    """Loads its network beside the constructor, so that a checkpoint that cannot be had fails the job that
-    wanted it, with the remedy in the message, and not the deployment. The next call tries again.
+    """Loads the network in the background, not in the constructor: a missing checkpoint then fails the jobs that need
+    it, with the remedy in their error, instead of the deployment. The next call tries again.
     """
 
     def __init__(self, variant: Variant, settings: SegmenterSettings) -> None:
@@ -63,5 +63,5 @@ class Segmenter(protocols.Segmenter):
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(
-                f"the network of {self._variant.value} could not be set up: {error}"
+                f"the network of {self._variant.value} could not be loaded: {error}"
             ) from error

@@ -1,4 +1,4 @@
-"""Heavy work beside an async method: in a thread, with a cancel flag and a limit counted from its start."""
+"""Runs heavy work of async methods in threads, with cancellation and a time limit."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Cancelled = Callable[[], bool]
 
 
 class WorkerPool:
-    """Runs at most `slots` pieces of work at once; further calls wait, and waiting does not count as work.
+    """Runs at most `slots` work functions at once. Further calls wait; the time limit excludes the wait.
 
-    A work function gets `cancelled() -> bool` and polls it between frames or batches. A sync Serve method
-    could not be cancelled at all: its thread would run to the end.
+    A work function gets `cancelled() -> bool` and polls it between frames or batches. A sync Serve method could not
+    be cancelled at all: its thread would run to the end.
     """
 
     def __init__(self, slots: int, name: str) -> None:
@@ -28,7 +28,7 @@ class WorkerPool:
         self._name = name
 
     async def run(self, work: Callable[[Cancelled], T], limits: CallLimits) -> T:
-        """The result of `work`. Raises WorkTimeout; on cancellation or timeout the thread has ended first."""
+        """Return the result of `work`. Raises `WorkTimeout`. Waits for the thread to end, also when cancelled."""
         async with self._slots:
             flag = threading.Event()
             job = asyncio.get_running_loop().run_in_executor(self._pool, work, flag.is_set)
@@ -45,4 +45,4 @@ class WorkerPool:
                 flag.set()
                 if not job.done():
                     await asyncio.wait([job])
-                    job.exception()  # seen: it ended because it was told to
+                    job.exception()  # mark the error of the cancelled work as retrieved

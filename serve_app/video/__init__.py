@@ -1,9 +1,9 @@
-"""Video in and out by PyAV: no Ray, no HTTP, no network.
+"""Video input and output with PyAV, without Ray, HTTP or neural networks.
 
     probe ──▶ Index      decode ──▶ Frames      encode ──▶ a piece      join ──▶ the file, with the source's audio
 
-`source` opens files, `planes` and `colour` translate pixels and tags, `clock` makes up times that a container
-lacks, `formats` is the table of outputs, `audio` copies or encodes the sound. `mask` draws the matte. A GIF's
-pieces have a form of their own (`gif_piece`): their colours are counted, and the join makes one palette of them
-(`palette`), paints (`paint`) and writes (`gif_join`, `gif`).
+`source` opens files, `planes` and `colour_tags` convert pixels and colour tags, `clock` generates timestamps that a
+container lacks, `formats` is the table of output formats, `audio` copies or encodes the audio, `mask` renders the
+matte. GIF has its own pieces (`gif.piece`), which include a colour histogram: the join derives one palette from all
+histograms (`gif.palette`), maps the pixels to it (`gif.paint`) and writes the file (`gif.join`, `gif.writer`).
 """

@@ -1,6 +1,6 @@
-"""The source's audio for the output: copied where the container takes the codec, else encoded again.
+"""Adds the source's audio to the output: copied if the container supports the codec, else re-encoded.
 
-Everything is a generator, so an hour of sound needs no more memory than a second.
+All steps are generators, so the memory does not depend on the duration.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from serve_app.video.source import audio_stream, codec_name, only, unsupported
 
 AudioPacket: TypeAlias = "Packet[AudioStream]"  # PyAV can be subscripted in annotations only
 
-# Speaker layouts that encoders and players agree on, by channel count. 5.1(side), which AC-3 and DTS bring,
-# is refused by libopus and costs AAC a private channel table: it becomes 5.1, the same speakers.
+# Channel layouts that encoders and players support, by channel count. 5.1(side), as in AC-3 and DTS, is rejected
+# by libopus and makes AAC write a custom channel table: it becomes 5.1, which has the same speakers.
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-# AAC has no quad: the fifth stays silent. Its 7.1 has speakers in front, and none that is 6.1: both are folded.
+# AAC has no quad (the fifth channel stays silent), no 6.1, and a 7.1 with other speakers: 6.1 and 7.1 are downmixed.
 _AAC_LAYOUTS = _LAYOUTS | {4: "5.0", 7: "5.1", 8: "5.1"}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _OPUS_RATE = 48000
 _BITS_PER_CHANNEL = 80_000
-_JITTER_S = Fraction(2, 100)  # containers round times; from here on it is a gap, or an overlap
+_JITTER_S = Fraction(2, 100)  # containers round timestamps; a larger difference is a gap or an overlap
 _KEPT_TAGS = ("language", "title", "handler_name")
 
 
 class AudioTrack:
-    """The audio of a source, being written into `out`; create it before anything is muxed.
+    """Writes the audio of a source to `out`. Create it before anything is muxed; iterate `packets` once.
 
-    `origin`: the second of the source that becomes second 0. `packets` may be iterated once.
+    `origin`: the time of the source, in seconds, that becomes time 0.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class AudioTrack:
         info: AudioInfo,
     ) -> None:
         stream = audio_stream(source)
-        assert stream is not None, "the index said that there is an audio track"
+        assert stream is not None, "the index lists an audio track"
         self._source, self._in, self._origin, self._resets = source, stream, origin, info.resets
         only(source, stream)
-        # What a decoder needs before the first sample may lie before second 0; only MP4 and MOV can say that.
+        # The decoder's preroll may lie before time 0, which only MP4 and MOV can express.
         self._preroll = form.is_quicktime
         codec = codec_name(stream)
-        # PCM has no times: copied, its gaps would close. Written anew, sample by sample, they hold silence.
+        # Copied PCM would lose its gaps, as its packets have no timestamps. Re-encoded, gaps are filled with silence.
         pcm = codec.startswith("pcm_")
         self._copies = codec in form.copied_audio and not pcm
         if self._copies:
@@ -71,11 +71,11 @@ class AudioTrack:
         self.stream.metadata.update({key: tags[key] for key in _KEPT_TAGS if key in tags})
 
     def packets(self) -> Iterator[AudioPacket]:
-        """Packets for the output, in order. Raises `UnsupportedVideo` where the track cannot be decoded."""
+        """Yield the output's packets in order. Raises `UnsupportedVideo` if the track cannot be decoded."""
         last: int | None = None
         for packet in self._copied() if self._copies else self._encoded():
             if packet.pts is None or (last is not None and packet.pts <= last):
-                continue  # a stutter in the source: muxers refuse times that do not grow
+                continue  # a stutter in the source: muxers require increasing timestamps
             last = packet.dts = packet.pts
             packet.stream = self.stream
             yield packet
@@ -94,7 +94,7 @@ class AudioTrack:
             raise self._failed(error) from error
 
     def _demuxed(self) -> Iterator[AudioPacket]:
-        """The source's packets; after a step back of their times they move along with the pictures."""
+        """The source's packets. After a jump back of their timestamps they are shifted like the video's."""
         resets = iter(self._resets)
         last, shift = Fraction(0), Fraction(0)
         for packet in self._source.demux(self._in):
@@ -108,7 +108,7 @@ class AudioTrack:
 
     def _encoder(self, out: OutputContainer, name: str) -> AudioStream:
         context = self._in.codec_context
-        rate, layouts = _able(name, context.sample_rate)
+        rate, layouts = _supported(name, context.sample_rate)
         stream = cast(AudioStream, out.add_stream(name, rate=rate))
         stream.codec_context.layout = layouts.get(context.layout.nb_channels, "stereo")
         if not name.startswith("pcm"):
@@ -121,10 +121,10 @@ class AudioTrack:
         context = self.stream.codec_context
         resampler: av.AudioResampler | None = None
         form: tuple[str, str, int] | None = None
-        for frame in _filled(self._decoded()):
+        for frame in _contiguous(self._decoded()):
             if form != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
-                # The first frame, when the encoder is open and its frame size known, or one after which a
-                # broadcast sounds on other speakers.
+                # At the first frame, as the encoder's frame size is known by then, and at each change of the
+                # channel layout in a broadcast.
                 resampler = av.AudioResampler(
                     context.format, context.layout, context.sample_rate, frame_size=context.frame_size or None
                 )
@@ -137,23 +137,23 @@ class AudioTrack:
             yield from context.encode(None)
 
     def _decoded(self) -> Iterator[AudioFrame]:
-        """Frames at the output's times, without what lies before its beginning."""
-        decoder, good = self._in.codec_context, False
+        """Frames with the output's timestamps, without those before its start."""
+        decoder, any_decoded = self._in.codec_context, False
         last: FFmpegError | None = None
         for packet in self._demuxed():
             try:
                 frames = decoder.decode(packet if packet.size else None)
             except FFmpegError as error:
-                last = error  # a damaged packet is silence, a track of nothing else is an error
+                last = error  # a damaged packet becomes silence; only a fully damaged track is an error
                 continue
             for frame in frames:
-                good = True
+                any_decoded = True
                 if frame.pts is None or frame.time_base is None:
                     continue
                 frame.pts = frame.pts - round(self._origin / frame.time_base)
                 if frame.pts * frame.time_base + Fraction(frame.samples, frame.sample_rate) > 0:
                     yield frame
-        if last is not None and not good:
+        if last is not None and not any_decoded:
             raise self._failed(last) from last
 
     def _failed(self, error: FFmpegError) -> UnsupportedVideo:
@@ -162,8 +162,8 @@ class AudioTrack:
         )
 
 
-def _filled(frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
-    """The frames one after the other: silence where there is a gap, and without those that lie over others."""
+def _contiguous(frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
+    """Fill gaps between the frames with silence, and drop frames that overlap others."""
     end: Fraction | None = None
     for frame in frames:
         assert frame.pts is not None and frame.time_base is not None
@@ -184,10 +184,10 @@ def _silence(like: AudioFrame, seconds: Fraction) -> AudioFrame:
     samples = max(1, round(seconds * like.sample_rate))
     frame = AudioFrame(format=like.format.name, layout=like.layout.name, samples=samples)
     frame.sample_rate = like.sample_rate
-    nothing = b"\x80" if like.format.name.startswith("u8") else b"\x00"
+    zero = b"\x80" if like.format.name.startswith("u8") else b"\x00"
     planes = frame.layout.nb_channels if frame.format.is_planar else 1
-    for plane in frame.planes[:planes]:  # PyAV counts one too many where there are eight
-        plane.update(nothing * plane.buffer_size)
+    for plane in frame.planes[:planes]:  # PyAV reports one plane too many for eight channels
+        plane.update(zero * plane.buffer_size)
     return frame
 
 
@@ -197,8 +197,8 @@ def _placed(frame: AudioFrame, start: Fraction) -> AudioFrame:
     return frame
 
 
-def _able(encoder: str, rate: int) -> tuple[int, dict[int, str]]:
-    """The rate nearest to `rate` and the speaker layouts that an encoder takes."""
+def _supported(encoder: str, rate: int) -> tuple[int, dict[int, str]]:
+    """The sample rate nearest to `rate`, and the channel layouts, that an encoder supports."""
     if encoder == "libopus":
         return _OPUS_RATE, _LAYOUTS
     if encoder == "aac":

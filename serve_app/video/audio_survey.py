@@ -1,4 +1,4 @@
-"""What probing learns of an audio track: where it begins and ends, and whether it can be decoded."""
+"""Surveys an audio track while probing: where it starts and ends, and how many packets cannot be decoded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from av.packet import Packet
 from serve_app.protocols import AudioInfo
 from serve_app.video.source import codec_name
 
-RESET_S = 1  # a step back of the times by more than this is a new timeline, by less a stutter
+RESET_S = 1  # a larger jump back of the timestamps starts a new timeline, a smaller one is a stutter
 
 
 class AudioSurvey:
-    """Takes a track's packets in order. `start`: the second of the first sample that is heard.
+    """Takes a track's packets in order. `start`: time of the first decoded sample, in seconds.
 
-    All of them are decoded: a damaged track is better seen before the frames are computed than after, and decoding
-    an hour of sound takes seconds.
+    Decodes all packets, so that damage is found before the frames are computed; decoding an hour of audio takes
+    seconds.
     """
 
     def __init__(self, stream: AudioStream) -> None:
@@ -46,7 +46,7 @@ class AudioSurvey:
         self._ends[-1] = max(self._ends[-1], time + (packet.duration or 0) * packet.time_base)
 
     def describe(self, shifts: tuple[float, ...]) -> AudioInfo | None:
-        """None for a track without a sample. `shifts`: by how much the pictures' times were mended at each reset."""
+        """The result, or None for a track without samples. `shifts`: corrections of the video's times at each reset."""
         if self.start is None and not self._damaged:
             return None
         context = self.stream.codec_context

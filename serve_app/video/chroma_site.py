@@ -1,7 +1,7 @@
-"""Where a source's chroma samples lie, as FFmpeg reads it from the file: PyAV does not show it.
+"""Reads the chroma sample location of a source from FFmpeg, as PyAV does not expose it.
 
-FFmpeg's own functions are called through the library that PyAV has loaded. Only the head of AVFormatContext and of
-AVStream is read by place (the same since FFmpeg 5); all else goes through functions and named options.
+Calls FFmpeg's functions with ctypes, in the library that PyAV has loaded. Only the first fields of AVFormatContext and
+AVStream are read by offset (unchanged since FFmpeg 5); everything else uses functions and named options.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _FormatContext(Structure):
 
 
 def chroma_site_code(path: Path, stream: int) -> int:
-    """FFmpeg's AVChromaLocation of a stream, from the bitstream or the container; 0 where neither says."""
+    """FFmpeg's AVChromaLocation of a stream, from the bitstream or the container; 0 if unspecified."""
     lib = _library()
     context, options, site = POINTER(_FormatContext)(), c_void_p(), c_int64()
     for name, value in OPENING.items():
@@ -55,7 +55,7 @@ def chroma_site_code(path: Path, stream: int) -> int:
 
 @cache
 def _library() -> CDLL:
-    """The extension module of PyAV that reads files: its dependencies are FFmpeg's libraries."""
+    """PyAV's extension module for reading files, whose dependencies are FFmpeg's libraries."""
     lib = CDLL(av.container.input.__file__)
     context = POINTER(POINTER(_FormatContext))
     lib.av_dict_set.argtypes = [POINTER(c_void_p), c_char_p, c_char_p, c_int]

@@ -1,7 +1,7 @@
-"""Presentation times for sources whose container has none that can be used.
+"""Generates presentation times for sources whose container has no usable ones.
 
-The rule depends on nothing but the packets and frames since the start of the file, so every decoder that
-starts there finds the same times.
+They depend only on the packets and frames since the start of the file, so all decoders that start there compute the
+same times.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import heapq
 from fractions import Fraction
 
-_JUMP = 1  # seconds; a step back by more than this is a new timeline, by less a stutter
+_JUMP = 1  # seconds; a larger jump back starts a new timeline, a smaller one is a stutter
 
 
 class Clock:
-    """Gives each decoded frame a time later than the frame before it.
+    """Assigns strictly increasing times to decoded frames.
 
-    `reorders`: the container has one time per packet in decoding order (as in AVI), so that the n-th frame shown
-    takes the n-th smallest of them. Otherwise a frame keeps its own time where that is later than the one
-    before; after a stutter it comes one tick later; after a jump back the rest moves along.
+    reorders: packets have timestamps in decoding order (as in AVI), so the n-th frame gets the n-th smallest.
+    Otherwise frames keep their own times if these increase. A stutter is moved to one tick after the previous frame;
+    after a jump back all following frames are shifted.
     """
 
     def __init__(self, time_base: Fraction, reorders: bool) -> None:
@@ -30,14 +30,14 @@ class Clock:
         self._last: int | None = None
 
     def packet(self, time: int | None, duration: int | None) -> None:
-        """A packet goes into the decoder."""
+        """Register a packet that is sent to the decoder."""
         if duration:
             self._step = duration
         if self._reorders and time is not None:
             heapq.heappush(self._waiting, time)
 
     def frame(self, time: int | None) -> int:
-        """A frame comes out of the decoder: its time in ticks."""
+        """Return the time of a decoded frame in ticks."""
         if self._reorders:
             time = heapq.heappop(self._waiting) if self._waiting else None
         if self._last is None:

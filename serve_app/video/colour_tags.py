@@ -1,4 +1,4 @@
-"""Colour tags: code points of ISO/IEC 23091-2 on FFmpeg's side, `PixelLayout` on ours."""
+"""Converts colour tags between FFmpeg's code points (ISO/IEC 23091-2) and `PixelLayout`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MATRIX_OF_CODE: dict[int, Matrix] = {
     7: "bt709",
     9: "bt2020",
 }
-CONVERTED = (4, 7)  # FCC and SMPTE 240M: recalculated to the one that differs least
+CONVERTED = (4, 7)  # FCC and SMPTE 240M: converted to the most similar supported matrix
 _UNKNOWN_MATRICES = {
     8: "YCgCo",
     10: "BT.2020 with constant luminance",
@@ -36,27 +36,25 @@ _CODE_OF_MATRIX: dict[Matrix, int] = {"bt709": 1, "bt601": 6, "bt2020": 9, "rgb"
 
 _BT2020_PRIMARIES = 9
 _HDR_TRANSFERS = (16, 18)  # SMPTE ST 2084 (PQ), ARIB STD-B67 (HLG)
-_STANDARD_DEFINITION = 576  # lines; players guess BT.601 up to here
+_STANDARD_DEFINITION = 576  # lines; players assume BT.601 for untagged video up to this height
 _CENTRED_CODECS = ("mjpeg", "mpeg1video", "gif", "png", "apng")
 _FULL_RANGE_GRAY_CODECS = ("png", "apng", "mjpeg", "ffv1", "rawvideo", "gif", "qtrle", "huffyuv", "ffvhuff")
 
 
 def site_of_code(code: int) -> Site | None:
-    """The chroma site for FFmpeg's AVChromaLocation; of six places three have a name here, others take the nearest.
-    None where the file says nothing.
-    """
+    """The chroma site for FFmpeg's AVChromaLocation, rounded to the nearest supported one; None if unspecified."""
     sites: dict[int, Site] = {1: "left", 2: "center", 3: "topleft", 4: "topleft", 5: "left", 6: "center"}
     return sites.get(code)
 
 
 def matrix_of(code: int, primaries: int, transfer: int, height: int) -> Matrix:
-    """The YCbCr matrix for a tag; where the tag says nothing, what players assume for this height.
+    """The YCbCr matrix of a tag. If untagged, the one that players assume for this height.
 
-    Raises `UnsupportedVideo` for colours that are no YCbCr of a kind known here.
+    Raises `UnsupportedVideo` for other colour models.
     """
     if code in _UNKNOWN_MATRICES:
         raise unsupported(
-            f"The video's colours are {_UNKNOWN_MATRICES[code]}, which cannot be read here: convert it to BT.709."
+            f"The video's colours are {_UNKNOWN_MATRICES[code]}, which is not supported: convert it to BT.709."
         )
     if code in _MATRIX_OF_CODE:
         return _MATRIX_OF_CODE[code]
@@ -66,7 +64,7 @@ def matrix_of(code: int, primaries: int, transfer: int, height: int) -> Matrix:
 
 
 def matrix_code(layout: PixelLayout) -> int:
-    """The code point that says how `layout` was made."""
+    """The code point of the matrix of `layout`."""
     return _CODE_OF_MATRIX[layout.matrix]
 
 
@@ -75,7 +73,7 @@ def range_code(layout: PixelLayout) -> int:
 
 
 def is_full_range(tag: int, pixel_format: str, codec: str) -> bool:
-    """Whether samples use the whole range. Untagged gray is full range in picture codecs, limited in video."""
+    """Whether samples are full range. Untagged gray is full range in image codecs, limited range in video codecs."""
     if tag in (LIMITED, FULL):
         return tag == FULL
     if pixel_format.startswith("yuvj"):
@@ -84,13 +82,13 @@ def is_full_range(tag: int, pixel_format: str, codec: str) -> bool:
 
 
 def chroma_site_of(codec: str, subsampling: str, geometry: Geometry) -> Site:
-    """Where 4:2:0 chroma samples lie. PyAV does not show the tag, so this is the default of each codec.
+    """The codec's default location of 4:2:0 chroma samples, after applying `geometry`.
 
-    Turning a picture turns the sites too, to places that have no name here; "center" is the nearest. Upside down
-    is a mirror and half a turn: the sites stay on their columns.
+    Rotation moves the sites to unsupported locations, of which "center" is the nearest. A vertical flip (mirrored and
+    rotated by 180 degrees) keeps their columns.
     """
     if subsampling == "444":
         return "left"
     upside_down = geometry.mirrored and geometry.rotation == 180
-    turned = (geometry.mirrored or geometry.rotation) and not upside_down
-    return "center" if turned or codec in _CENTRED_CODECS else "left"
+    moved = (geometry.mirrored or geometry.rotation) and not upside_down
+    return "center" if moved or codec in _CENTRED_CODECS else "left"

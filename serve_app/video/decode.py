@@ -1,4 +1,4 @@
-"""Decoding one chunk, equal frame by frame to decoding everything in one go."""
+"""Decodes single chunks, with the same frames as decoding the whole source."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ from serve_app.video.source import DECODING_ORDER, decoder_of, only, open_contai
 
 
 class ChunkDecoder:
-    """Decodes chunks of one source. Keeps the decoder between calls: a chunk that starts where the last one
-    stopped goes on without a seek. Not for use by several threads at a time. `close` it at the end.
+    """Decodes chunks of one source. A chunk that starts where the previous one stopped needs no seek.
+
+    Not thread-safe. Must be closed.
     """
 
     def __init__(self, path: Path, brief: IndexBrief, threads: int = 1) -> None:
         self._reader = FrameReader(path, brief, threads)
         self._path, self._brief = path, brief
         self._threads = threads
-        # Where the last chunk stopped, and the frame that was read too far for it; None when that is unknown.
+        # The end of the previous chunk, and the frame read beyond it; None if unknown.
         self._stopped: tuple[int, Timed | None] | None = None
 
     def close(self) -> None:
         self._reader.close()
 
     def decode(self, chunk: Chunk, cancelled: Callable[[], bool]) -> Frames:
-        """The frames with start <= PTS < stop; fewer or more than planned where the packets misled the plan, or the
-        source is damaged.
+        """Decode the frames with start <= PTS < stop. Their number differs from the plan if the source is damaged or
+        its packets do not match its frames.
 
-        Raises `JobCancelled`, and `UnsupportedVideo` where the source cannot be opened any more.
+        Raises `JobCancelled`, or `UnsupportedVideo` if the source cannot be reopened.
         """
         frames = self._decoded(chunk, cancelled)
         if self._reader.met_damage and self._threads > 1:
-            # What several threads make of damage differs from run to run.
+            # With several threads, the output for damaged packets is not deterministic.
             self.close()
             self._reader, self._threads, self._stopped = FrameReader(self._path, self._brief, 1), 1, None
             frames = self._decoded(chunk, cancelled)
         if frames.damage and self._reader.sought is not None and self._reader.sought != _furthest(chunk):
-            # A decoder fills in for what is damaged from what it saw before, so it has to see as much as any other.
+            # Error concealment depends on earlier frames, so decoding must start where all other decoders start.
             self._stopped = None
             frames = self._decoded(
                 replace(chunk, seek=chunk.seek[-1:] if _furthest(chunk) else ()), cancelled
@@ -69,7 +70,7 @@ class ChunkDecoder:
         return batch.frames(self._damage(chunk, short=len(batch) < chunk.frames))
 
     def _damage(self, chunk: Chunk, short: bool) -> tuple[int, ...]:
-        """Where in a chunk the source is damaged. A chunk that lacks frames may suffer from what lies before it."""
+        """Times of the damage in a chunk. If the chunk lacks frames, earlier damage may be the cause."""
         seen = sorted({time for time in self._reader.damage if chunk.stop is None or time < chunk.stop})
         within = [time for time in seen if chunk.start is None or time >= chunk.start]
         return tuple(within or (seen[-1:] if short else ()))
@@ -77,7 +78,7 @@ class ChunkDecoder:
     def _find(
         self, chunk: Chunk, stopped: tuple[int, Timed | None] | None, cancelled: Callable[[], bool]
     ) -> Timed | None:
-        """The chunk's first frame, from where the reader stands or by seeking; None when there is none."""
+        """Find the chunk's first frame, from the current position or by seeking; None if it has no frame."""
         start = chunk.start
         if start is not None and stopped is not None:
             position, held = stopped
@@ -90,7 +91,7 @@ class ChunkDecoder:
             if not self._reader.seek(keyframe):
                 continue
             first = self._next(cancelled)
-            # Earlier, not at it: to deinterlace a frame takes the one before.
+            # Must be earlier than `start`, as deinterlacing needs the preceding frame.
             if first is not None and first[0] < start:
                 timed = self._skip(first, start, cancelled)
                 if keyframe == _furthest(chunk) or not any(time < start for time in self._reader.damage):
@@ -110,15 +111,16 @@ class ChunkDecoder:
 
 
 def _furthest(chunk: Chunk) -> int | None:
-    """The keyframe from which on a decoder has seen enough, None where that is the start of the file."""
+    """The keyframe at which decoding of damaged chunks starts; None for the start of the file."""
     return chunk.seek[-1] if len(chunk.seek) == SEEKS else None
 
 
 class FrameReader:
-    """Frames with their times from a place in the file on.
+    """Reads frames with their times, from the start of the file or from a keyframe.
 
-    `damage`: times of the packets that could not be decoded and of the frames that are not whole, since then;
-    `met_damage`: whether there ever was some. `sought`: the keyframe that reading began at, None: the file's start.
+    damage: times of undecodable packets and corrupt frames since the last seek.
+    met_damage: whether there has been any damage since the file was opened first.
+    sought: the keyframe of the last seek, or None for the start of the file.
     """
 
     def __init__(self, path: Path, brief: IndexBrief, threads: int) -> None:
@@ -147,17 +149,17 @@ class FrameReader:
 
     @property
     def shifts(self) -> list[int]:
-        """Ticks by which times were moved at each jump back of a sequential source, up to here."""
+        """Shifts of the times, in ticks, at each jump back of a sequential source so far."""
         return self._clock.shifts if self._clock else []
 
     def restart(self) -> None:
-        """Goes to the start of the file; by opening it anew, as seeking there is not exact in all formats."""
+        """Go to the start of the file by reopening it, as seeking there is not exact in all formats."""
         if not self._fresh:
             self.close()
             self._open()
 
     def seek(self, keyframe: int) -> bool:
-        """Goes to a keyframe, or near it; whether the container can."""
+        """Seek to or near a keyframe. Returns False if the container cannot seek."""
         self._frames.close()
         self._fresh = False
         try:
@@ -169,12 +171,12 @@ class FrameReader:
         return True
 
     def next(self) -> Timed | None:
-        """The next frame; None at the end, or where the file cannot be read any further."""
+        """The next frame, or None at the end of the readable part of the file."""
         self._fresh = False
         return next(self._frames, None)
 
     def _read(self) -> Generator[Timed, None, None]:
-        # What a recording caught of a group that began before it cannot be decoded, and nobody misses it.
+        # A recording may start in the middle of a GOP, whose frames cannot be decoded: this is not damage.
         lead_in = self.sought is None
         for packet in self._packets():
             time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
@@ -198,20 +200,18 @@ class FrameReader:
                 yield pts, frame
 
     def _packets(self) -> Iterator[Packet[Any] | None]:
-        """The packets, and None at the end, which empties the decoder. Where the file cannot be read, it ends."""
+        """The packets up to the first read error, then None to flush the decoder."""
         try:
             for packet in self._container.demux(self._stream):
-                if (
-                    packet.size
-                ):  # an empty one says "as before" (Theora), but to a decoder it would mean the end
+                if packet.size:  # an empty packet repeats a frame (Theora), but would flush the decoder
                     yield packet
         except FFmpegError:
             self._note(None)
         yield None
 
     def _note(self, time: int | None) -> None:
-        """Damage at a packet's own time, or at the place of the last one where it has none. Frames before the
-        keyframe that was sought may lean on others that were not decoded: no damage.
+        """Record damage at `time`, or at the last damage if the packet has no time. Frames before the sought keyframe
+        may reference frames that were not decoded, which is not damage.
         """
         if time is None:
             time = self.damage[-1] if self.damage else self.sought or 0
@@ -221,7 +221,7 @@ class FrameReader:
 
 
 class _Batch:
-    """Arrays that fill with frames: allocated once at the planned size, longer only if the plan was wrong."""
+    """Collects frames in arrays that are allocated for the planned number and grow only if there are more."""
 
     def __init__(self, brief: IndexBrief, planned: int, threads: int) -> None:
         self._brief = brief
@@ -230,7 +230,7 @@ class _Batch:
         self._pts: list[int] = []
 
     def add(self, pts: int, frame: VideoFrame) -> None:
-        """Raises `UnsupportedVideo` for a frame of another size than the first."""
+        """Append a frame. Raises `UnsupportedVideo` if the size changes or times do not increase."""
         (width, height), row = self._unpacker.size, len(self._pts)
         if (frame.width, frame.height) != (width, height):
             raise unsupported(
@@ -261,7 +261,7 @@ def _allocate(layout: PixelLayout, count: int) -> tuple[Plane, ...]:
 
 
 def linear(path: Path, brief: IndexBrief) -> Iterator[Frames]:
-    """All frames from the start of the file, one at a time: what chunked decoding has to equal."""
+    """All frames from the start of the file, one at a time: the reference for chunked decoding."""
     with closing(FrameReader(path, brief, threads=1)) as reader:
         while (timed := reader.next()) is not None:
             batch = _Batch(brief, 1, threads=1)

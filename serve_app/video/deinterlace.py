@@ -1,7 +1,7 @@
-"""Interlaced frames become progressive ones, one for each; progressive frames pass as they are.
+"""Converts each interlaced frame to a progressive one; progressive frames pass unchanged.
 
-FFmpeg's bwdif (Yadif's motion test, with the interpolation of BBC R&D's w3fdif) looks at the frame before and the frame
-after. Decoding that starts one frame earlier than needed therefore gives the same pictures as decoding from the start.
+FFmpeg's bwdif (Yadif's motion test with the interpolation of BBC R&D's w3fdif) uses the preceding and the following
+frame. Decoding that starts one frame early therefore gives the same frames as decoding from the start.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _FILTER = "mode=send_frame:parity=auto:deint=interlaced"
 
 
 def deinterlaced(source: Generator[Timed, None, None]) -> Generator[Timed, None, None]:
-    """`source` with its interlaced frames made progressive, at the same times. Owns `source`, and closes it."""
+    """Deinterlace the frames of `source`, keeping their times. Closes `source`."""
     with closing(source):
         before: VideoFrame | None = None
         bwdif: _Bwdif | None = None
         for time, frame in source:
-            if bwdif is not None and not bwdif.takes(frame):
+            if bwdif is not None and not bwdif.accepts(frame):
                 yield from bwdif.close()
                 before = bwdif = None
             if bwdif is None and frame.interlaced_frame:
@@ -39,7 +39,7 @@ def deinterlaced(source: Generator[Timed, None, None]) -> Generator[Timed, None,
 
 
 class _Bwdif:
-    """The filter, one frame behind. `before`, the frame before the first, is seen by it and not handed on again."""
+    """The filter, which delays frames by one. `before` precedes the first frame and is not returned."""
 
     def __init__(self, before: VideoFrame | None, first: VideoFrame) -> None:
         self._kind = _kind(first)
@@ -57,28 +57,28 @@ class _Bwdif:
             self._times.append(None)
             self._graph.vpush(before)
 
-    def takes(self, frame: VideoFrame) -> bool:
+    def accepts(self, frame: VideoFrame) -> bool:
         return _kind(frame) == self._kind
 
     def add(self, time: int, frame: VideoFrame) -> list[Timed]:
         self._times.append(time)
         self._graph.vpush(frame)
-        return self._made()
+        return self._pull()
 
     def close(self) -> list[Timed]:
         self._graph.vpush(None)
-        return self._made()
+        return self._pull()
 
-    def _made(self) -> list[Timed]:
-        made: list[Timed] = []
+    def _pull(self) -> list[Timed]:
+        frames: list[Timed] = []
         while True:
             try:
                 frame = self._graph.vpull()
             except (BlockingIOError, EOFError):
-                return made
+                return frames
             time = self._times.popleft()
             if time is not None:
-                made.append((time, frame))
+                frames.append((time, frame))
 
 
 def _kind(frame: VideoFrame) -> tuple[int, int, str]:

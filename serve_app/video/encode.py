@@ -1,4 +1,4 @@
-"""Encoding one chunk into a piece: a file of its own with a closed group of pictures at the source's times."""
+"""Encodes a chunk as a piece: a file with one closed GOP and the source's timestamps."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from serve_app.video.formats import OutputFormat, output_format
 from serve_app.video.gif.piece import write_gif_piece
 from serve_app.video.mask import mask_layout, mask_pictures
 from serve_app.video.mastering import write_mastering
-from serve_app.video.writer import Picture, PieceWriter, whole_or_gone
+from serve_app.video.writer import Picture, PieceWriter, complete_or_removed
 
 
 @dataclass(frozen=True, slots=True)
 class PieceFigures:
-    """What is known of a piece once it is written. PTS are ticks of the source; `size` is in bytes."""
+    """Properties of a written piece. PTS are ticks of the source; `size` is in bytes."""
 
     frames: int
     first_pts: int
@@ -33,22 +33,22 @@ class PieceFigures:
 def encode_piece(
     cutout: Cutout, settings: EncodeSettings, path: Path, cancelled: Callable[[], bool], threads: int = 1
 ) -> PieceFigures:
-    """Writes a cutout, or its matte alone where the settings say so, to `path`. The same cutout, settings and
-    `threads` give the same bytes.
+    """Write a cutout, or only its matte if `settings.mask`, to `path`. The same cutout, settings and `threads` give the
+    same bytes.
 
-    Raises `EncodingFailed`, `StorageFull`, and `JobCancelled`; nothing is left at `path` then.
+    Raises `EncodingFailed`, `StorageFull` or `JobCancelled`, and then leaves no file at `path`.
     """
     form = output_format(settings.output_type, settings.mask)
     if not len(cutout.colour):
         raise EncodingFailed("A chunk without frames cannot be encoded.")
     _check_layout(cutout, form)
-    with whole_or_gone(path):
+    with complete_or_removed(path):
         if form.is_gif:
             write_gif_piece(cutout, settings, path, cancelled, threads)
         else:
             layout = mask_layout(cutout.colour.layout, form) if settings.mask else cutout.colour.layout
             pictures = mask_pictures(cutout, layout) if settings.mask else _pictures(cutout, form)
-            options = form.dials(settings.quality, settings.write_mode)
+            options = form.encoder_options(settings.quality, settings.write_mode)
             writer = PieceWriter(form, settings, layout, threads, form.container, options)
             writer.write(path, pictures, cancelled)
             if settings.hdr is not None and layout.hdr:
@@ -71,16 +71,16 @@ def _check_layout(cutout: Cutout, form: OutputFormat) -> None:
 
 
 def _pictures(cutout: Cutout, form: OutputFormat) -> Iterator[Picture]:
-    """The colour planes of each frame, and the matte where the output has alpha."""
+    """The colour planes of each frame, with the matte as the alpha plane if the output has one."""
     for row, pts in enumerate(cutout.colour.pts):
         planes: list[Plane] = [plane[row] for plane in cutout.colour.planes]
         if form.alpha:
-            planes.append(_deepened(cutout.matte[row], form.depth))
+            planes.append(_with_depth(cutout.matte[row], form.depth))
         yield int(pts), planes
 
 
-def _deepened(matte: Plane, depth: int) -> Plane:
-    """The matte with `depth` bits: 255 becomes the largest sample, and cutting the new bits off undoes it."""
+def _with_depth(matte: Plane, depth: int) -> Plane:
+    """The matte with `depth` bits per sample. 255 becomes the maximum; dropping the new low bits restores the matte."""
     if depth == 8:
         return matte
     wide = matte.astype(np.uint16)

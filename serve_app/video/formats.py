@@ -1,4 +1,4 @@
-"""The table of output formats: one row per value of `video_output_type`, everything else looks things up here."""
+"""The table of output formats, with one row per value of `video_output_type`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ Options = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """How one output type is written.
+    """Encoder and container settings of one output type.
 
-    `codec` and `pixel_format` are those of a piece. `quality` and `speed` hold the options for each quality and
-    write mode, `options` those that never change; they are the encoder's, or the painter's of a GIF. `shift` is
-    added to the number that stands for the quality, so that a slower write mode gives a smaller file and not a
-    better one.
-
-    `reorder`: by how many frames the encoder may send a frame ahead of its turn. `even`: both sides must be
-    even. `subsampling`, `depth` and `rgb` say how colour arrives. `square_samples`: no other aspect can be written, or
-    hardly a player heeds it. `copied_audio`: codecs that go into the
-    container as they are; others become `audio_encoder`.
+    codec, pixel_format: of a piece; mask_pixel_format: of a piece of the mask.
+    quality, speed, options: options per quality, per write mode, and constant ones, for the encoder (GIF: `Painter`).
+    shift: added to the quality option, so that a slower write mode gives a smaller file instead of a better one.
+    even: width and height must be even.
+    reorder: the maximum number of frames by which the encoder sends a frame early.
+    subsampling, depth, rgb, limited: required layout of the colour planes; `limited` demands limited range.
+    square_samples: other sample aspect ratios cannot be written, or few players support them.
+    copied_audio: codecs that are copied to the container; others are re-encoded with `audio_encoder`.
     """
 
     container: str
@@ -54,28 +53,28 @@ class OutputFormat:
 
     @property
     def is_gif(self) -> bool:
-        """Pieces cannot be joined as they are: one palette and one encoder come at the end."""
+        """GIF pieces cannot be concatenated: the join quantises and encodes all frames."""
         return self.container == "gif"
 
     @property
     def is_quicktime(self) -> bool:
-        """MP4 and its parent MOV: exact times, edit lists."""
+        """MP4 or MOV, which have exact timestamps and edit lists."""
         return self.container in ("mp4", "mov")
 
-    def dials(self, quality: Quality, write_mode: WriteMode) -> Options:
-        """The options for one field of the table."""
+    def encoder_options(self, quality: Quality, write_mode: WriteMode) -> Options:
+        """All options for a quality and write mode."""
         shift = self.shift.get(write_mode, 0)
-        dial = {name: f"{float(value) + shift:g}" for name, value in self.quality[quality].items()}
-        return {**self.options, **dial, **self.speed[write_mode]}
+        by_quality = {name: f"{float(value) + shift:g}" for name, value in self.quality[quality].items()}
+        return {**self.options, **by_quality, **self.speed[write_mode]}
 
     def timescale(self, time_base: Fraction) -> Fraction:
-        """The finest time base of this container that holds the source's times exactly, if there is one."""
+        """The container's time base, which represents the source's times exactly where possible."""
         if not self.is_quicktime:
             return Fraction(1, 1000)
         return Fraction(1, time_base.denominator if time_base.denominator < _MAX_TIMESCALE else 90_000)
 
     def muxer_options(self, time_base: Fraction) -> Options:
-        """For a file whose times come from `time_base`; the same input gives the same bytes."""
+        """Options for reproducible files with times in `time_base`."""
         options = {"fflags": "+bitexact"}
         if self.is_quicktime:
             ticks = str(self.timescale(time_base).denominator)
@@ -95,7 +94,7 @@ def _by_mode(fast: Options, balanced: Options, small: Options) -> dict[WriteMode
 
 
 _MAX_TIMESCALE = 1 << 31
-_WIDE = (BT2020, 12)  # primaries beyond those of BT.709; 12 is P3
+_WIDE = (BT2020, 12)  # primaries with a wider gamut than BT.709; 12 is P3
 _ONE_GROUP = "9999"  # frames: a piece has one keyframe, its first
 _QUANTISER = 118  # FFmpeg's lambda for a quantiser of 1
 
@@ -127,7 +126,7 @@ _FORMATS = {
         # but not in the alpha, which is a stream of its own: players could not seek there.
         options={"g": _ONE_GROUP, "keyint_min": _ONE_GROUP, "b": "0", "row-mt": "1", "auto-alt-ref": "0"},
         quality=_by_quality("crf", 40, 32, 24, 15),
-        # "realtime" from 5 on leaves ghosts of up to 28/255 in the alpha, far from the subject; at 4 they are gone and
+        # "realtime" with 5 or more leaves ghosts of up to 28/255 in the alpha, far from the subject; 4 has none and
         # files are a seventh smaller, for twice the time.
         speed=_by_mode(
             {"deadline": "realtime", "cpu-used": "4"},
@@ -145,12 +144,12 @@ _FORMATS = {
         mask_pixel_format="yuv444p10le",
         subsampling="444",
         depth=10,
-        limited=True,  # all ProRes is
-        # Alpha is coded without loss, and a matte has 8 bits.
+        limited=True,  # as all ProRes
+        # Alpha is coded losslessly, and a matte has 8 bits.
         options={"profile": "4444", "alpha_bits": "8", "flags": "+qscale"},
-        # A quantiser for all, not a number of bits per macroblock: at the same size that gives 2.5 dB more in a
-        # fifth of the time, as the encoder need not search for each slice's quantiser. The write modes are
-        # its three finer matrices; the coarser ones spend less on detail too fine to be seen.
+        # A constant quantiser instead of bits per macroblock gives 2.5 dB more at the same size in a fifth of the
+        # time, as the encoder need not search for each slice's quantiser. The write modes are its three finer
+        # matrices; the coarser ones spend less on detail too fine to be seen.
         quality=_by_quality("global_quality", 8 * _QUANTISER, 4 * _QUANTISER, 2 * _QUANTISER, _QUANTISER),
         speed=_by_mode({"quant_mat": "hq"}, {"quant_mat": "standard"}, {"quant_mat": "lt"}),
         copied_audio=frozenset(
@@ -179,24 +178,24 @@ _FORMATS = {
 
 
 def output_format(output_type: OutputType, mask: bool = False) -> OutputFormat:
-    """The row for `output_type`, or for a mask of that type: the same without alpha."""
+    """The format of `output_type`, or of its mask: the same without alpha."""
     form = _FORMATS[output_type]
     return replace(form, pixel_format=form.mask_pixel_format, alpha=False) if mask else form
 
 
 def has_alpha(output_type: OutputType) -> bool:
-    """Whether the output carries the matte as an alpha channel; without one, colour lies over black."""
+    """Whether the output has an alpha channel. Without one, colour is composited over black."""
     return output_format(output_type).alpha
 
 
 def cutout_layout(
     source: PixelLayout, output_type: OutputType, aspect: Fraction = Fraction(1), keep_hdr: bool = True
 ) -> PixelLayout:
-    """The layout in which the colour of a cutout is delivered for `output_type`: the source's size and colours in
-    the output's sampling and depth, without alpha. Padding to even sizes is the encoder's work.
+    """The layout of a cutout's colour for `output_type`: the source's size and colours with the output's subsampling
+    and depth, without alpha. The encoder pads to even sizes.
 
-    Samples of another `aspect` (width : height) become square, by enlarging, where the container cannot say so.
-    HDR becomes BT.709 but in ten bits, where `keep_hdr` keeps it.
+    Where the output requires square samples, samples with another `aspect` (width : height) are scaled up. HDR becomes
+    BT.709, unless `keep_hdr` and the output has 10 bits.
     """
     form = output_format(output_type)
     layout = replace(source, subsampling=form.subsampling, depth=form.depth, alpha=False)
@@ -215,7 +214,7 @@ def cutout_layout(
 
 
 def output_aspect(output_type: OutputType, aspect: Fraction) -> Fraction:
-    """The aspect of the output's samples: the source's, or 1 where they became square."""
+    """The sample aspect ratio of the output: the source's, or 1 if the output requires square samples."""
     return Fraction(1) if output_format(output_type).square_samples else aspect
 
 

@@ -1,4 +1,4 @@
-"""Which way up a source's pictures are, which part of them is meant to be seen, and how bright: read from FFmpeg."""
+"""Reads the orientation, cropping and HDR metadata of a source from FFmpeg."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def geometry_of(frame: VideoFrame, container: InputContainer, stream: VideoStrea
 
 
 def _orientation(matrix: bytes | None) -> tuple[bool, Literal[0, 90, 180, 270]]:
-    """(mirrored left to right first, degrees clockwise then) that come nearest to a display matrix.
+    """The (mirroring, clockwise rotation in degrees) nearest to a display matrix; mirroring comes first.
 
     Its rows (a b u), (c d v), (x y w) send a point (x, y), y pointing down, to (ax + cy, bx + dy): ISO/IEC
-    14496-12, 6.2.2. What is no quarter turn is rounded to one; scale and shift are for the container to say otherwise.
+    14496-12, 6.2.2. Rotation is rounded to quarter turns; scale and translation are ignored.
     """
     if matrix is None:
         return False, 0
@@ -43,9 +43,9 @@ def _orientation(matrix: bytes | None) -> tuple[bool, Literal[0, 90, 180, 270]]:
 
 
 def _crop(container: InputContainer, stream: VideoStream) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom) samples that the container cuts away: 'clap' of MP4 and MOV, PixelCrop of Matroska.
+    """(left, right, top, bottom) samples that the container crops: 'clap' of MP4 and MOV, PixelCrop of Matroska.
 
-    PyAV shows this nowhere but in FFmpeg's description of the file, which is a log message.
+    PyAV exposes them only in FFmpeg's description of the file, which is a log message.
     """
     with _dumping:
         level = av.logging.get_level()
@@ -76,7 +76,7 @@ def hdr_metadata(frame: VideoFrame) -> HdrMetadata | None:
             luminance = round(values[9] * 10_000), round(values[8] * 10_000)
     if light:
         most, average = struct.unpack_from("=2I", light)
-        levels = (most, average) if most or average else None  # zero says that nobody measured
+        levels = (most, average) if most or average else None  # zero means not measured
     if chromaticities or luminance or levels:
         return HdrMetadata(chromaticities, luminance, levels)
     return None

@@ -1,4 +1,4 @@
-"""Joining pieces and the source's audio into the output file, without encoding anything again."""
+"""Joins pieces and the source's audio to the output file, without re-encoding the video."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from serve_app.video.formats import OutputFormat, output_format
 from serve_app.video.gif.join import join_gif
 from serve_app.video.self_check import check_count, check_gif, check_plan, check_video, verified_pieces
 from serve_app.video.source import opened
-from serve_app.video.writer import whole_or_gone
+from serve_app.video.writer import complete_or_removed
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
@@ -33,13 +33,13 @@ def join_pieces(
     out: Path,
     cancelled: Callable[[], bool],
 ) -> MediaFile:
-    """Writes `out` from `pieces` in order and the audio of `source`, opens it again, and checks it.
+    """Write `out` from `pieces` in order and the audio of `source`, then reopen and verify it.
 
-    Memory is flat: one piece is open at a time, and `pieces` may be a generator function that fetches them one
-    by one. A GIF goes through them twice. Masks and GIFs have no sound.
-    Raises `EncodingFailed` where pieces are not as they were written, do not fit together, or the file does not
-    agree with what is expected of it; `StorageFull`, `UnsupportedVideo` for audio that cannot be decoded, and
-    `JobCancelled`; nothing is left at `out` then.
+    Memory is constant: one piece is open at a time, and `pieces` may be a generator function that fetches them one
+    by one. It is called twice for a GIF. Masks and GIFs have no audio.
+
+    Raises `EncodingFailed` if pieces were changed or are incompatible, or if the file is not as expected;
+    `UnsupportedVideo` if the audio cannot be decoded; `StorageFull`; `JobCancelled`. Then leaves no file at `out`.
     """
     form = output_format(request.settings.output_type, request.settings.mask)
     check_plan(request)
@@ -47,7 +47,7 @@ def join_pieces(
     def verified() -> Iterator[tuple[JoinPiece, Path]]:
         return verified_pieces(pieces(), request)
 
-    with whole_or_gone(out):
+    with complete_or_removed(out):
         if form.is_gif:
             images = join_gif(verified, request, out, cancelled)
             return check_gif(out, request, form, images)
@@ -70,7 +70,7 @@ class _Joiner:
     def write(self, pieces: Iterable[tuple[JoinPiece, Path]], source: Path, path: Path) -> None:
         settings = self._request.settings
         options = self._form.muxer_options(settings.time_base)
-        # Packets come in order; the muxer would hold ten seconds of a track to wait for one that has ended.
+        # Packets arrive in order; by default the muxer buffers up to ten seconds to wait for a track that has ended.
         options["max_interleave_delta"] = "1"
         if self._form.container == "mp4":
             options["movflags"] = "+faststart"  # playback can begin before the download ends
@@ -81,7 +81,7 @@ class _Joiner:
             video = self._video(pieces, out)
             first = next(video, None)  # adds the video stream, which has to be the first
             if first is None:
-                raise EncodingFailed("There is nothing to join: no piece holds a frame.")
+                raise EncodingFailed("There is nothing to join: no piece has a frame.")
             audio: Iterator[AudioPacket] = iter(())
             if self._request.audio is not None and not settings.mask:
                 container = stack.enter_context(opened(source))
@@ -99,7 +99,7 @@ class _Joiner:
         video: Iterator[VideoPacket],
         audio: Iterator[AudioPacket],
     ) -> None:
-        """Muxes both in the order of time; audio ends with the video."""
+        """Mux video and audio in order of time. The audio ends with the video."""
         end = Fraction(0)
         sound = next(audio, None)
         packet: VideoPacket | None = first
@@ -118,9 +118,9 @@ class _Joiner:
             sound = next(audio, None)
 
     def _video(self, pieces: Iterable[tuple[JoinPiece, Path]], out: OutputContainer) -> Iterator[VideoPacket]:
-        """All packets with new DTS and a duration, as packets of the output's video stream."""
+        """All packets of the output's video stream, with new DTS and durations."""
         dts = DecodingTimes(self._form.reorder, self._step)
-        waiting: VideoPacket | None = None  # its duration ends where the next begins
+        waiting: VideoPacket | None = None  # its duration depends on the next packet
         begun = 0
         for packet in self._demuxed(pieces, out):
             assert packet.pts is not None
@@ -133,14 +133,14 @@ class _Joiner:
                 yield waiting
             waiting = packet
         if waiting is not None:
-            # The end of the last packet sent is the length of the track, whichever frame it holds.
+            # The end of the last packet in decoding order sets the duration of the track.
             rest = self._end - self._first - (cast(int, waiting.dts) - begun)
             room = self._end - cast(int, waiting.pts)
             waiting.duration = self._duration(waiting, max(1, min(rest, room)))
             yield waiting
 
     def _duration(self, packet: VideoPacket, usual: int) -> int:
-        """The frame that is shown last is shown up to the end."""
+        """`usual`, except for the last frame in presentation order, which is shown until the end."""
         return max(1, self._end - self._last) if packet.pts == self._last else usual
 
     def _demuxed(
@@ -156,13 +156,13 @@ class _Joiner:
                 if stream is None:
                     stream = out.add_stream_from_template(template, opaque=True)
                     stream.metadata.update(_kept_metadata(template))
-                    if self._form.is_quicktime:  # it tells ProRes 4444 from ProRes 422
+                    if self._form.is_quicktime:  # it distinguishes ProRes 4444 from ProRes 422
                         stream.codec_context.codec_tag = context.codec_tag
-                        # A MOV says it of the track, which is not part of a template.
+                        # In MOV it is a property of the track, which the template lacks.
                         stream.codec_context.sample_aspect_ratio = self._request.settings.sample_aspect
                     head = (context.width, context.height, context.extradata)
                 elif head != (context.width, context.height, context.extradata):
-                    raise EncodingFailed("The pieces were not encoded alike and cannot be joined.")
+                    raise EncodingFailed("The pieces have different encoder settings and cannot be joined.")
                 for packet in piece.demux(template):
                     if packet.size:
                         packet.stream = stream
@@ -172,9 +172,9 @@ class _Joiner:
 
 
 class DecodingTimes:
-    """DTS for packets whose PTS are given: the sorted PTS, late by the number of frames that may be reordered.
+    """Computes DTS from PTS: the sorted PTS, delayed by the number of frames that may be reordered.
 
-    They grow strictly over all pieces, whatever the frame rate does, and need no look ahead.
+    They increase over all pieces, even with variable frame rates, and need no lookahead.
     """
 
     def __init__(self, reorder: int, step: int) -> None:
@@ -184,7 +184,7 @@ class DecodingTimes:
         self._last: int | None = None
 
     def of(self, pts: int) -> int:
-        """The DTS of the next packet. Raises `EncodingFailed` when its PTS cannot follow those before it."""
+        """The DTS of the next packet. Raises `EncodingFailed` if its PTS overlaps earlier pieces."""
         heapq.heappush(self._heap, pts)
         if self._begun < self._reorder:
             dts = self._heap[0] - (self._reorder - self._begun) * self._step
@@ -192,7 +192,7 @@ class DecodingTimes:
         else:
             dts = heapq.heappop(self._heap)
         if dts > pts or (self._last is not None and dts < self._last):
-            raise EncodingFailed("The times of the pieces overlap: they cannot be joined.")
+            raise EncodingFailed("The timestamps of the pieces overlap: they cannot be joined.")
         self._last = dts
         return dts
 
@@ -202,6 +202,6 @@ def _seconds(ticks: int | None, packet: VideoPacket | AudioPacket) -> Fraction:
 
 
 def _kept_metadata(template: VideoStream) -> dict[str, str]:
-    """WebM players look for this tag before they look for alpha."""
+    """The tag that WebM players require to show alpha."""
     alpha = {key.lower(): value for key, value in template.metadata.items()}.get("alpha_mode")
     return {"alpha_mode": alpha} if alpha else {}

@@ -1,7 +1,7 @@
-"""The matte as a picture of its own: grey, white = subject.
+"""Renders the matte as a grey video, white = subject.
 
-Tagged as BT.709 and, for video, in limited range, which every player expands; a reader that decodes it to grey
-gets the matte back.
+It is tagged as BT.709 and, except in GIF, limited range, which all players expand; decoding it to grey restores the
+matte.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ _BLACK, _SPAN = 16, 219  # limited range, 8 bits
 
 
 def mask_layout(layout: PixelLayout, form: OutputFormat) -> PixelLayout:
-    """The layout of a mask's pictures beside a cutout in `layout`. Hardly a player knows video without chroma, so
-    that is there, and says nothing.
-    """
+    """The layout of the mask for cutouts in `layout`. It has neutral chroma, as few players support grey video."""
     return replace(layout, matrix="bt709", full_range=form.is_gif, primaries=_BT709, transfer=_BT709)
 
 
 def mask_pictures(cutout: Cutout, layout: PixelLayout) -> Iterator[Picture]:
-    """Luma from the matte, and chroma without colour."""
+    """Pictures with luma from the matte and neutral chroma."""
     levels = _levels(layout)
     neutral: Plane = np.full(layout.chroma_size, 128 << (layout.depth - 8), levels.dtype)
     for pts, matte in zip(cutout.colour.pts, cutout.matte, strict=True):

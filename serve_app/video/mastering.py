@@ -1,4 +1,4 @@
-"""Static HDR metadata in a MOV: the boxes 'mdcv' and 'clli' in the sample entry, which PyAV has no way to write.
+"""Static HDR metadata in a MOV: the boxes 'mdcv' and 'clli' in the sample entry, which PyAV cannot write.
 
 Joining copies them from the pieces. ISO/IEC 14496-12, 12.1.6 and 12.1.7; QuickTime files hold the same.
 """
@@ -16,7 +16,7 @@ _HEADER = 8  # size and name
 
 
 def write_mastering(path: Path, hdr: HdrMetadata) -> None:
-    """Adds `hdr` to the first track of a MOV whose index ('moov') is the end of the file, as FFmpeg leaves it."""
+    """Add `hdr` to the first track of a MOV whose 'moov' box is at the end of the file, as FFmpeg writes it."""
     boxes = _boxes(hdr)
     if boxes:
         add_to_sample_entry(path, boxes)
@@ -33,7 +33,7 @@ def _boxes(hdr: HdrMetadata) -> bytes:
 
 
 def add_to_sample_entry(path: Path, boxes: bytes) -> None:
-    """Puts `boxes` at the end of the first sample entry; every box around it grows."""
+    """Append `boxes` to the first sample entry, and enlarge all enclosing boxes."""
     with path.open("r+b") as file:
         moov = _seek_to(file, b"moov")
         index = bytearray(file.read())
@@ -53,7 +53,7 @@ def add_to_sample_entry(path: Path, boxes: bytes) -> None:
 
 
 def _seek_to(file: BinaryIO, name: bytes) -> int:
-    """Goes to the first box of that name on the top level."""
+    """Seek to the first top-level box of that name, and return its offset."""
     at = 0
     while True:
         file.seek(at)
@@ -61,7 +61,7 @@ def _seek_to(file: BinaryIO, name: bytes) -> int:
         if found == name:
             file.seek(at)
             return at
-        at += size if size != 1 else struct.unpack(">Q", file.read(8))[0]  # 1: the size is a long one
+        at += size if size != 1 else struct.unpack(">Q", file.read(8))[0]  # 1: a 64-bit size follows
 
 
 def _find(data: bytearray, name: bytes, at: int) -> int:

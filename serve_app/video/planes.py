@@ -1,6 +1,6 @@
-"""Between FFmpeg's frames and our planes: choice of a planar format, copying with line size, upright.
+"""Copies pixels between FFmpeg's frames and arrays, and makes pictures upright.
 
-Planes are read from the frame's buffers directly: PyAV's `to_ndarray` refuses odd widths and many formats.
+Planes are read from the frame's buffers, as PyAV's `to_ndarray` rejects odd widths and many formats.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _SCALING = (
 
 
 def layout_of(frame: VideoFrame, codec: str, geometry: Geometry) -> PixelLayout:
-    """The layout in which frames like `frame` are handed on, once they are upright."""
+    """The layout of upright frames decoded from frames like `frame`."""
     parts = VideoFormat(frame.format.name, 64, 64).components
     left, right, top, bottom = geometry.crop
     width, height = frame.width - left - right, frame.height - top - bottom
     rgb = frame.format.is_rgb or frame.format.has_palette
     sampling: Literal["420", "422", "444"] = "444"
     if not rgb:
-        # PyAV calls a component chroma only where it is subsampled; gray becomes 4:2:0 with empty chroma.
+        # PyAV marks components as chroma only if subsampled; gray becomes 4:2:0 with neutral chroma.
         chroma = parts[1] if len(parts) > 2 else None
         sampling = _SAMPLING.get((64 // chroma.width, 64 // chroma.height), "444") if chroma else "420"
         if sampling != "444" and _disturbs_chroma(geometry, width, height, sampling):
@@ -60,7 +60,7 @@ def layout_of(frame: VideoFrame, codec: str, geometry: Geometry) -> PixelLayout:
 
 
 def _disturbs_chroma(geometry: Geometry, width: int, height: int, sampling: str) -> bool:
-    """Cut or turned chroma samples would no longer lie where a subsampled layout says."""
+    """Whether cropping or rotation moves chroma samples off the grid of a subsampled layout."""
     left, _, top, _ = geometry.crop
     if left % 2 or (top % 2 and sampling == "420"):
         return True
@@ -101,13 +101,13 @@ class Unpacker:
         self._scaler = VideoReformatter()
 
     def copy(self, frame: VideoFrame, into: Sequence[Plane], row: int) -> None:
-        """Writes `frame`, which has to be of `size` (width, height), to `into[plane][row]`."""
-        frame = self._normal(frame)
+        """Copy `frame`, which must have `size` (width, height), to `into[plane][row]`."""
+        frame = self._converted(frame)
         for target, index, size in zip(into, self._order, self._planes, strict=True):
             target[row] = self._upright(view(frame.planes[index], self._dtype), size)
 
     def _upright(self, samples: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
-        """The samples of one plane, cut to `size` (height, width), mirrored, turned."""
+        """The samples of one plane, cropped to `size` (height, width), mirrored and rotated."""
         left, _, top, _ = self._geometry.crop
         left, top = left * samples.shape[1] // self.size[0], top * samples.shape[0] // self.size[1]
         samples = samples[top : top + size[0], left : left + size[1]]
@@ -115,12 +115,12 @@ class Unpacker:
             samples = samples[:, ::-1]
         return np.rot90(samples, k=-self._geometry.rotation // 90)
 
-    def _normal(self, frame: VideoFrame) -> VideoFrame:
-        """The frame in the layout's format: swscale works only where a source differs or changes."""
+    def _converted(self, frame: VideoFrame) -> VideoFrame:
+        """The frame in the layout's format, converted by swscale only if its format or matrix differs."""
         converted = int(frame.colorspace) in colour.CONVERTED
         if frame.format.name.replace("yuvj", "yuv") == self._format and not converted:
             return frame
-        # Gray samples are kept as they are: swscale takes gray for full range, whatever the tags say.
+        # Gray samples stay unchanged: swscale treats gray as full range regardless of tags.
         gray = frame.format.name.startswith(("gray", "ya", "mono"))
         range_ = colour.FULL if gray else self._range
         return self._scaler.reformat(
@@ -132,7 +132,7 @@ class Unpacker:
 
 
 def view(plane: VideoPlane, dtype: str) -> npt.NDArray[Any]:
-    """The samples [height, width] of a plane, in place."""
+    """A view of the samples of a plane, [height, width]."""
     samples = np.frombuffer(plane, np.dtype(dtype))  # type: ignore[call-overload]
     stride = plane.line_size // samples.itemsize
     rows: npt.NDArray[Any] = samples[: stride * plane.height].reshape(plane.height, stride)
@@ -140,7 +140,7 @@ def view(plane: VideoPlane, dtype: str) -> npt.NDArray[Any]:
 
 
 def fill(plane: VideoPlane, samples: npt.NDArray[Any]) -> None:
-    """Writes `samples` into a plane of the same or larger size; the last column and row are repeated."""
+    """Write `samples` to a plane of the same or larger size, repeating the last column and row."""
     target = view(plane, samples.dtype.str)
     height, width = samples.shape
     target[:height, :width] = samples

@@ -1,4 +1,4 @@
-"""One demux-only pass over a source: everything that planning needs. One frame is decoded, for its format."""
+"""Indexes a source in one demux-only pass. Only one frame is decoded, for its format."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from serve_app.video.survey import Survey
 
 
 def probe(path: Path, cancelled: Callable[[], bool] = lambda: False, decode: bool = False) -> Index:
-    """What a source holds. Raises `UnsupportedVideo` saying what is wrong: no video, or none that can be decoded.
+    """Index a source.
 
-    `decode`: find the times of the frames by decoding all of them, for a source whose packets promise others.
-    Raises `JobCancelled` when `cancelled()` turns true; it is asked per packet, or per frame where the source
-    has to be decoded.
+    decode: determine the times by decoding all frames, for a source whose packets do not match its frames.
+    cancelled: polled per packet, and per frame if the source is decoded.
+
+    Raises `UnsupportedVideo` if the source has no decodable video, or `JobCancelled`.
     """
     with opened(path) as container:
         stream = video_stream(container)
         survey = Survey(path, container, stream, audio_stream(container), cancelled)
         codec, geometry = codec_name(stream), geometry_of(survey.frame, container, stream)
-        layout = _sited(layout_of(survey.frame, codec, geometry), path, stream.index, geometry)
+        layout = _with_chroma_site(layout_of(survey.frame, codec, geometry), path, stream.index, geometry)
         time_base = _time_base(stream)
         sequential = survey.sequential
         pts = survey.pts
@@ -66,8 +67,8 @@ def probe(path: Path, cancelled: Callable[[], bool] = lambda: False, decode: boo
         )
 
 
-def _sited(layout: PixelLayout, path: Path, stream: int, geometry: Geometry) -> PixelLayout:
-    """The layout with the chroma site that the file names, if it names one and the picture is upright."""
+def _with_chroma_site(layout: PixelLayout, path: Path, stream: int, geometry: Geometry) -> PixelLayout:
+    """The layout with the chroma site of the file, if it specifies one and needs no mirroring or rotation."""
     if layout.subsampling == "444" or geometry.mirrored or geometry.rotation:
         return layout
     site = colour.site_of_code(chroma_site_code(path, stream))
@@ -75,7 +76,7 @@ def _sited(layout: PixelLayout, path: Path, stream: int, geometry: Geometry) -> 
 
 
 def _decoded(path: Path, brief: IndexBrief, cancelled: Callable[[], bool]) -> tuple[Ticks, tuple[float, ...]]:
-    """The times of all frames as decoding finds them, and the seconds by which they were mended at each reset."""
+    """The times of all decoded frames, and the corrections in seconds at each timestamp reset."""
     times = array("q")
     with closing(FrameReader(path, brief, threads=1)) as reader:
         while (timed := reader.next()) is not None:
@@ -95,7 +96,7 @@ def _time_base(stream: VideoStream) -> Fraction:
 
 
 def _rate(stream: VideoStream, pts: Ticks, time_base: Fraction) -> Fraction:
-    """Frames per second: the container's figure where the frames bear it out, else what they say."""
+    """Frames per second: the declared rate if the timestamps confirm it, else the measured rate."""
     declared = stream.average_rate or stream.guessed_rate
     if len(pts) < 2:
         return declared or Fraction(25)

@@ -1,8 +1,8 @@
-"""The check of a finished file against the plan and the source's index, never against itself.
+"""Verifies a finished file against the plan and the source's index.
 
-Pieces have to be the bytes that were encoded; the written file has to show as many frames as the plan has, each
-piece's first and last at their times, as long as the index says, with the sound where it was; and its first, middle
-and last frame have to be decodable, with their alpha.
+Pieces must have the digests of the encoded bytes. The written file must have the planned number of frames, the first
+and last frame of each piece at their times, the source's duration, and the audio in its place; and its first, middle
+and last frame must be decodable, with their alpha.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from serve_app.video.audio_survey import AudioSurvey
 from serve_app.video.formats import OutputFormat
 from serve_app.video.source import decoder_of, tagged_end
 
-_AUDIO_START_S = 0.05  # a codec's frame, or what its encoder puts before the first sample
+_AUDIO_START_S = 0.05  # one codec frame, or the encoder's delay
 _AUDIO_END_S = 0.25  # the last packets of a track may be cut with the video
-_GIF_TICKS = 2  # hundredths of a second: rounding, and the shortest time that an image can be shown
+_GIF_TICKS = 2  # hundredths of a second: rounding, and the shortest duration of an image
 
 
 def check_plan(request: JoinRequest) -> None:
-    """Raises `EncodingFailed` unless the pieces together are what the plan expects."""
+    """Raise `EncodingFailed` unless the pieces match the plan."""
     pieces, expected = request.pieces, request.expected
     if not pieces:
-        raise EncodingFailed("There is nothing to join: no piece holds a frame.")
+        raise EncodingFailed("There is nothing to join: no piece has a frame.")
     frames = sum(piece.frames for piece in pieces)
     _agree("frames in the pieces", frames, expected.frames)
     _agree("time of the first frame", pieces[0].first_pts, expected.first_pts)
@@ -43,7 +43,7 @@ def check_plan(request: JoinRequest) -> None:
 
 
 def verified_pieces(paths: Iterable[Path], request: JoinRequest) -> Iterator[tuple[JoinPiece, Path]]:
-    """The pieces with their paths, one at a time, after comparing their digests. Raises `EncodingFailed`."""
+    """Yield the pieces with their paths after verifying their digests. Raises `EncodingFailed`."""
     for piece, path in zip(request.pieces, paths, strict=True):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -56,12 +56,12 @@ def verified_pieces(paths: Iterable[Path], request: JoinRequest) -> Iterator[tup
 
 
 def check_count(piece: JoinPiece, frames: int) -> None:
-    """Raises `EncodingFailed` when a piece holds another number of frames than was encoded."""
+    """Raise `EncodingFailed` if a piece does not have the number of encoded frames."""
     _agree(f"frames in the piece {piece.name}", frames, piece.frames)
 
 
 def check_video(path: Path, request: JoinRequest, form: OutputFormat) -> MediaFile:
-    """The figures of a finished file, read from it. Raises `EncodingFailed` where they are not as expected."""
+    """Verify a finished file and return its properties. Raises `EncodingFailed` if they are not as expected."""
     with _reading(path) as container:
         stream = container.streams.video[0]
         figures = _Figures.of(container, stream, request, form)
@@ -72,11 +72,11 @@ def check_video(path: Path, request: JoinRequest, form: OutputFormat) -> MediaFi
 
 
 def check_gif(path: Path, request: JoinRequest, form: OutputFormat, images: int) -> MediaFile:
-    """The same of a GIF, whose images are `images`: those of a fast source are fewer than its frames."""
+    """Verify a GIF with `images` images, which are fewer than the frames of a fast source."""
     expected = request.expected
     with _reading(path) as container:
         stream = container.streams.video[0]
-        # Each image is whole: the canvas is cleared, or painted over, before it.
+        # Each image can be decoded alone: the canvas is cleared or overwritten before it.
         shown = {0, images // 2, images - 1}
         found, ticks = 0, 0
         for packet in container.demux(stream):
@@ -97,7 +97,7 @@ def check_gif(path: Path, request: JoinRequest, form: OutputFormat, images: int)
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """What one pass over a file's packets finds, in seconds. `edges`: first and last time of each piece's frames."""
+    """Properties from one pass over a file's packets, in seconds. `edges`: first and last frame time of each piece."""
 
     frames: int
     edges: list[tuple[Fraction, Fraction]]
@@ -123,13 +123,13 @@ class _Figures:
                 audio.packet(packet)
             elif packet.stream_index == stream.index:
                 time = packet.pts * tick
-                if not left:  # the frames of a piece follow each other, if not in the order of their times
+                if not left:  # the frames of a piece are contiguous, but not in presentation order
                     left = next(counts, 0)
                     edges.append((time, time))
                 edges[-1] = min(edges[-1][0], time), max(edges[-1][1], time)
                 left, frames = left - 1, frames + 1
                 end = max(end, time + (packet.duration or usual) * tick)
-        # Durations of packets are those of decoding, or missing: a track's end is in its edit list, or in a tag.
+        # Packet durations are in decoding order or missing, so the end comes from the edit list or a tag.
         if form.is_quicktime:
             end = ((stream.start_time or 0) + (stream.duration or 0)) * tick
         else:
@@ -138,7 +138,7 @@ class _Figures:
 
     def media(self, path: Path, stream: VideoStream, request: JoinRequest, form: OutputFormat) -> MediaFile:
         duration = self.end - self.start
-        rate = request.settings.rate  # unless the file says otherwise, by more than the rounding of its times
+        rate = request.settings.rate  # unless the file differs by more than the rounding of its times
         if duration and abs(self.frames / rate - duration) > 2 * self.tick:
             rate = self.frames / duration
         return MediaFile(
@@ -179,7 +179,7 @@ def _check_audio(found: _Figures, request: JoinRequest) -> None:
     origin = float(settings.origin * settings.time_base)
     start, end = source.start_s - origin, min(source.end_s - origin, float(found.end))
     written = track.describe(()) if track else None
-    if source.damaged or end - start < _AUDIO_END_S:  # what of it can be heard is not known
+    if source.damaged or end - start < _AUDIO_END_S:  # its audible part is unknown
         return
     if written is None:
         raise _differs("packets of audio", 0, source.packets)
@@ -194,7 +194,7 @@ def _check_audio(found: _Figures, request: JoinRequest) -> None:
 def _check_pictures(
     container: InputContainer, stream: VideoStream, request: JoinRequest, form: OutputFormat
 ) -> None:
-    """Decodes the first frame, the first of the middle piece, and the last."""
+    """Decode the first frame, the first of the middle piece, and the last."""
     pieces, settings = request.pieces, request.settings
     first, middle, last = pieces[0], pieces[len(pieces) // 2], pieces[-1]
     tick = stream.time_base or Fraction(1, 1000)
@@ -230,7 +230,7 @@ def _check_picture(frame: VideoFrame, form: OutputFormat) -> None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[InputContainer]:
-    """The written file, whose faults are ours."""
+    """Open the written file. Raises `EncodingFailed` if it cannot be read."""
     try:
         with av.open(str(path), "r") as container:
             yield container
@@ -245,6 +245,6 @@ def _agree(what: str, found: int, wanted: int) -> None:
 
 def _differs(what: str, found: float, wanted: float) -> EncodingFailed:
     return EncodingFailed(
-        f"The output is not complete: {what}: {found:g}, expected {wanted:g}. Send the request again; if that does "
-        "not help, this is a fault of the service."
+        f"The output failed verification: {what}: {found:g}, expected {wanted:g}. Send the request again; if it fails "
+        "again, report it as a bug of the service."
     )

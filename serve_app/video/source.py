@@ -1,4 +1,4 @@
-"""Opening a source: which files are let in, which stream is the video, which decoder reads it."""
+"""Opens sources: accepted formats, selection of the streams, and choice of the decoder."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ SUPPORTED_FORMATS = [
     "gif",
 ]
 
-# Only demuxers that read one file: a playlist (HLS, DASH, concat, SDP) could name other files and addresses.
+# Only demuxers that read a single file: playlists (HLS, DASH, concat, SDP) could refer to other files and addresses.
 _DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,gif,nut,ivf,"
              "h264,hevc,m4v,mjpeg,yuv4mpegpipe,dv,apng,av1,obu,mp3,aac,wav,flac")  # fmt: skip
 OPENING = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}  # for FFmpeg's avformat_open_input
-DECODING_ORDER = ("avi", "asf", "mxf")  # some files of these give a frame the time of its turn in decoding
+DECODING_ORDER = ("avi", "asf", "mxf")  # files may have timestamps in decoding order
 _NOT_A_VIDEO = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}  # FFmpeg's own decoders drop the alpha plane
 
 
 def unsupported(message: str) -> UnsupportedVideo:
-    """The error for a source that cannot be used; `message` says what is wrong with it."""
+    """The error for an unusable source, with the list of supported formats."""
     return UnsupportedVideo(message, context={"supported_formats": SUPPORTED_FORMATS})
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """The file as a container, closed at the end. Raises `UnsupportedVideo` for what is none."""
+    """Open a file for demuxing and close it at the end. Raises as `open_container`."""
     container = open_container(path)
     try:
         yield container
@@ -60,11 +60,11 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def open_container(path: Path) -> InputContainer:
-    """Opens a file for demuxing. Raises `UnsupportedVideo`; `FileNotFoundError` when there is no file."""
+    """Open a file for demuxing. Raises `UnsupportedVideo` or `FileNotFoundError`."""
     if path.stat().st_size == 0:
         raise unsupported("The file is empty.")
     try:
-        # Names and titles may be in any encoding: what is not UTF-8 is replaced, sign by sign.
+        # Metadata may have any encoding: bytes that are not UTF-8 are replaced.
         return av.open(str(path), "r", container_options=dict(OPENING), metadata_errors="replace")
     except (FFmpegError, ValueError) as error:
         with path.open("rb") as file:
@@ -77,7 +77,7 @@ def open_container(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The best video track: the one marked as default, else the largest; cover art and thumbnails do not count."""
+    """The best video track: the default, else the largest. Ignores cover art and thumbnails."""
     tracks = [stream for stream in container.streams.video if not stream.disposition & _NOT_A_VIDEO]
     usable = [stream for stream in tracks if stream.codec_context is not None]
     if usable:
@@ -97,7 +97,7 @@ def _rank(stream: VideoStream) -> tuple[bool, int]:
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The first audio track that can be decoded, if any. One without a rate never delivered a sample."""
+    """The first decodable audio track, or None. A track without a sample rate has no samples."""
     for stream in container.streams.audio:
         if stream.codec_context is not None and stream.codec_context.sample_rate:
             return stream
@@ -105,19 +105,19 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
 
 
 def only(container: InputContainer, wanted: Stream) -> None:
-    """Spares the demuxer reading the other tracks."""
+    """Make the demuxer skip all other tracks."""
     for stream in container.streams:
         if stream.index != wanted.index:
             stream.discard = Discard.all
 
 
 def codec_name(stream: VideoStream | AudioStream) -> str:
-    """The codec's own name, whichever decoder reads it ("mp3", not "mp3float")."""
+    """The codec's name, independent of the decoder ("mp3", not "mp3float")."""
     return stream.codec_context.codec.canonical_name
 
 
 def tagged_end(stream: VideoStream) -> Fraction | None:
-    """The second at which a track ends by Matroska's DURATION tag ("00:01:02.345"), if it has one."""
+    """The end of a track in seconds, from Matroska's DURATION tag ("00:01:02.345"), or None."""
     tags = {key.upper(): value for key, value in stream.metadata.items()}
     try:
         hours, minutes, seconds = tags.get("DURATION", "").strip("\0 ").split(":")
@@ -127,7 +127,7 @@ def tagged_end(stream: VideoStream) -> Fraction | None:
 
 
 def decoder_of(stream: VideoStream, threads: int) -> VideoCodecContext:
-    """A decoder for `stream`, not opened yet; one that knows alpha where the container announces it."""
+    """A decoder for `stream`, not yet opened; it supports alpha if the container declares alpha."""
     context: VideoCodecContext = stream.codec_context
     alpha = stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE"))
     name = _ALPHA_DECODERS.get(codec_name(stream))

@@ -1,4 +1,4 @@
-"""Whether a file is all there, by what its container says of its own size; nothing is decoded or indexed."""
+"""Detects truncated files by the sizes that the container declares, without decoding or indexing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """`missing`: bytes that the container announces beyond the file's end. `fragmented`: an MP4 whose samples are
-    listed fragment by fragment, so that a part of the file can be played.
+    """The completeness of a file.
+
+    missing: declared bytes beyond the end of the file.
+    fragmented: whether it is a fragmented MP4, which can be played even if truncated.
     """
 
     missing: int = 0
@@ -21,7 +23,7 @@ class Structure:
 
 
 def structure_of(path: Path) -> Structure:
-    """Looks at the outermost level of MP4, Matroska, RIFF and MPEG-TS; other files count as whole."""
+    """Check the top level of MP4, Matroska, RIFF and MPEG-TS; other files count as complete."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(TS_PACKET + 1)
@@ -37,7 +39,7 @@ def structure_of(path: Path) -> Structure:
 
 
 def _boxes(file: BinaryIO, size: int) -> Structure:
-    """ISO/IEC 14496-12, 4.2: a 32-bit size and a name; size 1: 64 bits of it follow, size 0: up to the end."""
+    """ISO/IEC 14496-12, 4.2: a 32-bit size and a name; size 1: a 64-bit size follows; size 0: until the end."""
     at, fragmented = 0, False
     while at + 8 <= size:
         file.seek(at)
@@ -48,7 +50,7 @@ def _boxes(file: BinaryIO, size: int) -> Structure:
             length = int.from_bytes(head[8:16], "big")
         if length == 0:
             at = size
-        elif length < 8 or not head[4:8].isalnum():  # no box: what follows the last one is not ours to judge
+        elif length < 8 or not head[4:8].isalnum():  # not a box: data after the last box is ignored
             break
         else:
             at += length
@@ -56,7 +58,7 @@ def _boxes(file: BinaryIO, size: int) -> Structure:
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """Where a Matroska file ends (RFC 8794 and 9559); 0 when its writer did not know."""
+    """The declared end of a Matroska file (RFC 8794 and 9559), or 0 if unknown."""
     file.seek(4)
     length, at = _vint(file, 4)
     file.seek(at + length)
@@ -67,7 +69,7 @@ def _segment_end(file: BinaryIO) -> int:
 
 
 def _vint(file: BinaryIO, at: int) -> tuple[int, int]:
-    """A variable-size integer (0 where it means "unknown") and the place after it."""
+    """A variable-size integer (0 for "unknown") and the offset after it."""
     first = (file.read(1) or b"\x80")[0]
     width = 9 - first.bit_length()
     data = bytes([first]) + file.read(width - 1)

@@ -1,4 +1,4 @@
-"""The pass over a source's packets that probing makes: times, keyframes, what is damaged, and the first frame."""
+"""Surveys the packets of a source for probing: times, keyframes, damage, and the first frame."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ from serve_app.video.audio_survey import AudioSurvey
 from serve_app.video.source import DECODING_ORDER, decoder_of, tagged_end, unsupported
 from serve_app.video.structure import structure_of
 
-_REORDER_LIMIT = 32  # frames; no codec shows a frame more than 16 frames later than it was sent
-_TAIL_S, _TAIL_PART = 1.0, 0.05  # a file that ends earlier than declared by more than both lacks its end
-_DECLARING = ("matroska,webm", "avi", "flv")  # formats whose header declares a duration worth trusting
+_REORDER_LIMIT = 32  # frames; no codec delays a frame by more than 16 frames
+_TAIL_S, _TAIL_PART = 1.0, 0.05  # a file that ends earlier than declared by more than both is truncated
+_DECLARING = ("matroska,webm", "avi", "flv")  # formats whose header declares a reliable duration
 
 
 class Survey:
-    """The pass itself. `frame`: the first that could be decoded. `damage`: what the file lacks, in sentences."""
+    """Reads all packets in the constructor.
+
+    frame: the first decodable frame.
+    damage: sentences about what is missing from the file.
+    """
 
     def __init__(
         self,
@@ -48,7 +52,7 @@ class Survey:
         self._times, self._keys = array("q"), array("q")
         self._packets, self._untimed, self._corrupt, self._steps_back = 0, 0, 0, False
         self._last_dts: int | None = None
-        self._latest, self._latest_duration = -(1 << 63), 0  # of the packet that is shown last
+        self._latest, self._latest_duration = -(1 << 63), 0  # of the packet with the latest PTS
         self._last_is_latest = True
         self._end = 0.0
         self._pass()
@@ -56,7 +60,7 @@ class Survey:
 
     @property
     def pts(self) -> Ticks:
-        """Times of the frames that the packets promise, without those from which decoding cannot begin."""
+        """Times of the packets, without those before the first decodable frame."""
         pts = np.sort(np.array(self._times, np.int64))
         first = self.frame.pts
         return pts if first is None else pts[pts >= first]
@@ -67,12 +71,12 @@ class Survey:
 
     @property
     def last_duration(self) -> int:
-        """Ticks for which the container shows the last frame; 0 when it does not say."""
+        """Duration of the last frame in ticks; 0 if the container does not specify it."""
         name = self._container.format.name
-        # An AVI repeats a frame by chunks without data. In an MP4 the durations are those of decoding: what the
-        # frame shown last gets is another's, unless it is the last sent too.
-        asks_track = name == "avi" or (name.startswith("mov,") and not self._last_is_latest)
-        if asks_track and not self._structure.missing and not self._structure.fragmented:
+        # AVI repeats a frame with empty chunks. In MP4, durations are in decoding order: that of the last frame
+        # in presentation order belongs to another frame, unless it is also the last in decoding order.
+        from_track = name == "avi" or (name.startswith("mov,") and not self._last_is_latest)
+        if from_track and not self._structure.missing and not self._structure.fragmented:
             declared = (self._stream.start_time or 0) + (self._stream.duration or 0)
             return max(0, declared - self._latest)
         tagged = tagged_end(self._stream) if name == "matroska,webm" else None
@@ -82,18 +86,18 @@ class Survey:
 
     @property
     def sequential(self) -> bool:
-        """Whether the times of the packets are not those of the frames."""
+        """Whether the timestamps of the packets differ from those of the frames."""
         if self._untimed or self._steps_back or not self._times:
             return True
         name = self._container.format.name
         if name == "mpeg":
-            return True  # few packets of a program stream have times; those of the others depend on where one begins
+            return True  # few packets of a program stream have timestamps; the others depend on where reading starts
         times = np.array(self._times, np.int64)
         order = np.argsort(times, kind="stable")
         ahead = int(np.abs(order - np.arange(len(order))).max())
         reorders = name in DECODING_ORDER and self._stream.codec_context.has_b_frames
         if reorders and (name == "avi" or not ahead):
-            return True  # frames change places, and times do not; those of an AVI are FFmpeg's guesses
+            return True  # frames are reordered, but timestamps are not; those of AVI are FFmpeg's guesses
         return ahead > _REORDER_LIMIT or bool((np.diff(times[order]) == 0).any())
 
     def _pass(self) -> None:
@@ -126,14 +130,14 @@ class Survey:
             return
         if packet.is_keyframe:
             self._keys.append(packet.pts)
-        if not packet.is_discard:  # decoded, but cut away by an edit list
+        if not packet.is_discard:  # decoded, but removed by an edit list
             self._times.append(packet.pts)
             self._last_is_latest = packet.pts >= self._latest
             if self._last_is_latest:
                 self._latest, self._latest_duration = packet.pts, packet.duration or 0
 
     def _checked(self) -> VideoFrame:
-        """The first frame; notes what the file lacks, and refuses what an MP4's own list proves to be lost."""
+        """Return the first frame and record damage. Raises `UnsupportedVideo` for a truncated MP4 or without frames."""
         if self._packets == 0:
             raise unsupported("The video track is empty.")
         name = self._container.format.name
@@ -143,9 +147,9 @@ class Survey:
             if self._packets < expected:
                 raise unsupported(f"The file is truncated: it holds {self._packets} of {expected} frames.")
             if self._corrupt:
-                raise unsupported("The file is truncated: its last frame lacks part of its data.")
+                raise unsupported("The file is truncated: part of the data of its last frame is missing.")
         elif self._corrupt:
-            self.damage.append(f"{self._corrupt} of {self._packets} frames may lack part of their data.")
+            self.damage.append(f"{self._corrupt} of {self._packets} frames may be incomplete.")
         self._note_end(name)
         frame = self._first or _try_decode(self._decoder, None)
         if frame is None:
@@ -153,7 +157,7 @@ class Survey:
         lead_in = 0 if frame.pts is None else sum(time < frame.pts for time in self._times)
         if lead_in and not self.sequential:
             self.damage.append(
-                f"The first {lead_in} frames cannot be decoded, as what they build on is missing."
+                f"The first {lead_in} frames cannot be decoded, as their reference frames are missing."
             )
         return frame
 
@@ -178,4 +182,4 @@ def _try_decode(decoder: VideoCodecContext, packet: Packet[Any] | None) -> Video
     try:
         return next(iter(decoder.decode(packet)), None)
     except FFmpegError:
-        return None  # the lead-in of a recording; `Survey` complains when nothing follows
+        return None  # the lead-in of a recording; `Survey` raises an error if no frame follows

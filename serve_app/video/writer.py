@@ -1,4 +1,4 @@
-"""Pictures into an encoder and a container: the part of encoding that all pieces have in common."""
+"""Encodes and muxes pictures: the part of encoding that all pieces share."""
 
 from __future__ import annotations
 
@@ -22,14 +22,11 @@ from serve_app.video import colour_tags as colour
 from serve_app.video.formats import Options, OutputFormat
 from serve_app.video.planes import fill
 
-Picture = tuple[int, list[Plane]]  # PTS in the source, and the planes in the encoder's order
+Picture = tuple[int, list[Plane]]  # PTS of the source, and planes in the encoder's order
 
 
 class PieceWriter:
-    """Writes the pictures of one piece, given in `layout`, at the source's times.
-
-    GIF pieces differ from others by their `container` and by encoder options of their own.
-    """
+    """Writes the pictures of one piece, given in `layout`, with the source's timestamps."""
 
     def __init__(
         self,
@@ -44,7 +41,7 @@ class PieceWriter:
         self._threads, self._container, self._options = threads, container, options
 
     def write(self, path: Path, pictures: Iterable[Picture], cancelled: Callable[[], bool]) -> None:
-        """Raises `FFmpegError` and `JobCancelled`, and may leave half a file then."""
+        """Write the file. Raises `FFmpegError` or `JobCancelled`, and may then leave a partial file."""
         muxing = self._form.muxer_options(self._settings.time_base)
         with av.open(str(path), "w", self._container, container_options=muxing) as out:
             stream = self._stream(out)
@@ -90,8 +87,8 @@ class PieceWriter:
 
 
 @contextmanager
-def whole_or_gone(path: Path) -> Iterator[None]:
-    """Removes what a failure leaves at `path`; FFmpeg's errors and a full disk become ours."""
+def complete_or_removed(path: Path) -> Iterator[None]:
+    """Remove a partial file at `path` on failure. Converts FFmpeg's errors and a full disk to `ServiceError`."""
     try:
         yield
     except BaseException as error:
@@ -102,7 +99,7 @@ def whole_or_gone(path: Path) -> Iterator[None]:
 
 
 def writing_failed(error: FFmpegError | OSError) -> EncodingFailed | StorageFull:
-    """Our error for one of FFmpeg's, or of the system's, while writing."""
+    """The `ServiceError` for an error of FFmpeg or the system while writing."""
     with suppress(AttributeError):
         if error.errno == ENOSPC:
             return StorageFull("The disk is full: free space or lower the number of concurrent jobs.")
@@ -111,8 +108,8 @@ def writing_failed(error: FFmpegError | OSError) -> EncodingFailed | StorageFull
 
 @cache
 def _has_avx512() -> bool:
-    """x264 (core 165) with AVX-512 reads memory that it never wrote in its macroblock tree: the same frames
-    give other bytes from run to run. Up to AVX2 it does not, and all levels up to there agree.
+    """x264 (core 165) with AVX-512 reads uninitialised memory in its macroblock tree, so the same frames give
+    different bytes from run to run. Up to AVX2 it does not, and all levels give the same bytes.
     """
     cpus = Path("/proc/cpuinfo")
     return cpus.exists() and "avx512" in cpus.read_text()

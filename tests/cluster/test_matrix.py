@@ -138,4 +138,4 @@ def test_every_operating_resolution(service: Service, url: str) -> None:
         job = reply.headers["x-fal-request-id"]
         status = service.client.get(f"/queue/fal-ai/birefnet/requests/{job}/status", params={"logs": 1})
         lines = [line["message"] for line in status.json()["logs"]]
-        assert any(f"at 256x256 (its largest size; {size} was asked for)" in line for line in lines)
+        assert any(f"at 256x256 (its largest size; {size} was requested)" in line for line in lines)

@@ -138,7 +138,7 @@ async def test_an_upload_is_linked_and_not_fetched(harness: RunnerHarness) -> No
     put(harness, "uploads/0000000000-ab/clip.mp4")
     await harness.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000000-ab/clip.mp4"))
     await harness.until(lambda job: job.state.terminal)
-    assert "the source is a file of this service, 6 bytes" in await harness.log()
+    assert "the source is a file of this service: 6 bytes" in await harness.log()
     assert files(harness) == ["uploads/0000000000-ab/clip.mp4"]
     await runner.stop()
 
@@ -152,7 +152,7 @@ async def test_an_upload_that_has_expired_is_said_so(harness: RunnerHarness) -> 
     (item,) = job.error.body["detail"]
     assert (item["type"], item["msg"]) == (
         "file_download_error",
-        "The file behind video_url has expired here. Upload it again.",
+        "The file of video_url has expired. Upload it again.",
     )
 
 
@@ -161,7 +161,7 @@ async def test_a_job_whose_runner_died_is_taken_over(harness: RunnerHarness, sil
     assert await harness.store.claim("dead", 0.01, 1)
     runner = harness.runner()
     await harness.until(lambda job: job.token == 2 and job.progress.stage == "fetching")
-    assert "taken over from a runner that was lost (attempt 2)" in await harness.log()
+    assert "taken over from a lost runner (attempt 2)" in await harness.log()
     await runner.stop()
 
 

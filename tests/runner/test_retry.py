@@ -9,7 +9,7 @@ from ray.exceptions import ActorDiedError, ObjectLostError, OwnerDiedError, RayT
 from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
 
 from serve_app.errors import CheckpointMissing, InferenceFailed, ServiceError, UnsupportedVideo, to_wire
-from serve_app.runner.retry import as_service_error, is_loss, typed
+from serve_app.runner.retry import as_service_error, is_loss, service_error_in
 
 
 def wrapped(cause: Exception) -> Exception:
@@ -35,7 +35,7 @@ LOST = ObjectLostError("00", "owner", "site")
 )
 def test_losses_are_tried_again(error: Exception) -> None:
     assert is_loss(error)
-    assert typed(error) is None
+    assert service_error_in(error) is None
 
 
 def test_a_dead_owner_is_a_loss() -> None:
@@ -60,7 +60,7 @@ def test_what_would_fail_again_is_not_tried_again(error: Exception) -> None:
 @pytest.mark.parametrize("own", [UnsupportedVideo("no video", context={"a": 1}), CheckpointMissing("gone")])
 def test_our_own_errors_come_first_and_plain(own: ServiceError) -> None:
     for error in (own, wrapped(own), upstream(wrapped(own))):
-        found = typed(error)
+        found = service_error_in(error)
         assert type(found) is type(own)
         assert found is not None
         assert (found.message, found.field, found.context) == (own.message, own.field, own.context)

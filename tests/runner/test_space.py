@@ -24,7 +24,7 @@ def test_the_figures_are_named(tmp_path: Path) -> None:
     check_space(artifacts, MOV, small)
     huge = replace(small, layout=PixelLayout(1 << 20, 1 << 20))
     with pytest.raises(
-        StorageFull, match=r"50 frames of 1048576x1048576 need about \d+\.\d+ MB in .*are free"
+        StorageFull, match=r"50 frames of 1048576x1048576 need about \d+\.\d+ MB in .*, but only .* are free"
     ):
         check_space(artifacts, MOV, huge)
 

@@ -27,7 +27,7 @@ from serve_app.protocols import (
     StageSeconds,
 )
 from serve_app.runner.completeness import (
-    PlanMisled,
+    PlanMismatch,
     audio_lines,
     check_chunk,
     damage_lines,
@@ -43,7 +43,7 @@ from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
 from tests.cluster.media import shown_at
 
-NOBODY = Provenance("none", "cpu", (64, 64))
+PROVENANCE = Provenance("none", "cpu", (64, 64))
 
 
 def never() -> bool:
@@ -71,7 +71,7 @@ def settings_of(index: Index, output_type: OutputType, quality: Quality = Qualit
 def cutout_of(frames: Frames, output_type: OutputType) -> Cutout:
     """The frames as they are (their luma alone, where the layouts differ) with a ramp for a matte."""
     colour = in_layout(frames, cutout_layout(frames.layout, output_type))
-    return Cutout(colour, ramp(frames), NOBODY, 0.0)
+    return Cutout(colour, ramp(frames), PROVENANCE, 0.0)
 
 
 def in_layout(frames: Frames, layout: PixelLayout) -> Frames:
@@ -122,7 +122,9 @@ def pieces_of(
             made = encode_piece(cutout_of(frames, settings.output_type), settings, folder / name, never)
         own = None if not settings.mask else made.sha256
         figures = (made.size, made.frames, made.first_pts, made.last_pts, made.sha256, own)
-        pieces[chunk.number] = PieceRef(name, name, *figures, NOBODY, StageSeconds(0.0, 0.0), frames.damage)
+        pieces[chunk.number] = PieceRef(
+            name, name, *figures, PROVENANCE, StageSeconds(0.0, 0.0), frames.damage
+        )
     decoder.close()
     return pieces
 
@@ -143,7 +145,7 @@ def convert(
     said = [*index.damage, *audio_lines(index.audio)]
     try:
         made = converted(source, index, folder, output_type, frames, quality, mask, index.sequential)
-    except PlanMisled:
+    except PlanMismatch:
         index = probe(source, decode=True)
         made = converted(source, index, folder, output_type, frames, quality, mask, True)
     out, media, lines = made

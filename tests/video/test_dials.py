@@ -64,5 +64,5 @@ def test_alpha(table: Table) -> None:
 def test_no_two_fields_are_the_same() -> None:
     for output_type in OutputType:
         form = output_format(output_type)
-        dials = {tuple(form.dials(*field).items()) for field in product(Quality, WriteMode)}
+        dials = {tuple(form.encoder_options(*field).items()) for field in product(Quality, WriteMode)}
         assert len(dials) == 12

@@ -20,8 +20,8 @@ from serve_app.picture import Frames, PixelLayout, Plane
 from serve_app.protocols import Cutout, EncodeSettings
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
-from serve_app.video.writer import whole_or_gone, writing_failed
-from tests.video.pipeline import NOBODY, never
+from serve_app.video.writer import complete_or_removed, writing_failed
+from tests.video.pipeline import PROVENANCE, never
 
 BOTH = [OutputType.MP4, OutputType.WEBM]
 ALL = list(OutputType)
@@ -44,7 +44,7 @@ def moving(layout: PixelLayout, frames: int = 12) -> Cutout:
     disc = np.clip(255 * (layout.height / 2 - distance) / 8, 0, 255).astype(np.uint8)
     pts = 512 * np.arange(1, frames + 1)
     colour = Frames((luma, blue, red), layout, pts, Fraction(1, 12800))
-    return Cutout(colour, np.broadcast_to(disc, luma.shape), NOBODY, 0.0)
+    return Cutout(colour, np.broadcast_to(disc, luma.shape), PROVENANCE, 0.0)
 
 
 def decoded(path: Path, codec: str | None = None) -> list[av.VideoFrame]:
@@ -170,7 +170,7 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path) -> None:
 def test_a_full_disk_has_its_own_error(tmp_path: Path) -> None:
     half = tmp_path / "half"
     half.touch()
-    with pytest.raises(StorageFull), whole_or_gone(half):
+    with pytest.raises(StorageFull), complete_or_removed(half):
         raise OSError(28, "No space left on device")  # as Python's own files say it
     assert not half.exists()
     for number, kind in ((28, StorageFull), (5, EncodingFailed)):

@@ -100,19 +100,17 @@ def test_the_log_says_what_is_done(tmp_path: Path, clip: Clips) -> None:
 
     odd = clip("odd.mp4")
     assert lines(odd, OutputType.MP4) == [
-        "padded to 96x64 by repeating the last column or row: H.264 has even sides"
+        "padded to 96x64 by repeating the last column or row: H.264 requires even sizes"
     ]
     assert lines(odd, OutputType.WEBM) == lines(clip("closed.mp4"), OutputType.MP4) == []
     turned = make_case(tmp_path / "turned.mp4", CASES["cropped-turned.mp4"])
     assert lines(turned, OutputType.MOV) == [
-        "cut as the container says: left 8, right 4, top 6, bottom 2",
-        "brought upright: mirrored, turned clockwise by 270 degrees",
+        "cropped as the container specifies: left 8, right 4, top 6, bottom 2",
+        "made upright: mirrored, rotated clockwise by 270 degrees",
     ]
-    assert lines(made(tmp_path, "tff.mp4"), OutputType.MP4) == [
-        "interlaced: each frame made progressive (bwdif)"
-    ]
+    assert lines(made(tmp_path, "tff.mp4"), OutputType.MP4) == ["interlaced: each frame deinterlaced (bwdif)"]
     aspect = clip("aspect.mp4")
-    assert lines(aspect, OutputType.GIF, geometry=Geometry()) == ["samples of 3:4 made square: 64x128"]
+    assert lines(aspect, OutputType.GIF, geometry=Geometry()) == ["pixels of aspect 3:4 made square: 64x128"]
     hdr, metadata = clip("hdr.mp4"), HdrMetadata(light=(600, 100))
-    assert lines(hdr, OutputType.MOV) == ["HDR: PQ kept in ten bits"]
+    assert lines(hdr, OutputType.MOV) == ["HDR: PQ kept in 10 bits"]
     assert lines(hdr, OutputType.MP4, hdr=metadata) == ["HDR: PQ mapped to BT.709 (BT.2390, peak 600 cd/m²)"]

@@ -26,7 +26,7 @@ from serve_app.video.join import join_pieces
 from tests.video.clips import CLIPS
 from tests.video.conftest import Clips
 from tests.video.gifs import played, structure
-from tests.video.pipeline import NOBODY, convert, never, request_of, times, write_piece
+from tests.video.pipeline import PROVENANCE, convert, never, request_of, times, write_piece
 
 CLOCK = Fraction(1, 1000)
 SETTINGS = EncodeSettings(
@@ -39,7 +39,7 @@ def cutout(rgb: np.ndarray, matte: np.ndarray, pts: Sequence[int] | None = None)
     frames, height, width = matte.shape
     layout = PixelLayout(width, height, "444", matrix="rgb", full_range=True)
     ticks = np.array(pts if pts is not None else [500 + 40 * n for n in range(frames)])
-    return Cutout(Frames(tuple(np.moveaxis(rgb, 3, 0)), layout, ticks, CLOCK), matte, NOBODY, 0.0)
+    return Cutout(Frames(tuple(np.moveaxis(rgb, 3, 0)), layout, ticks, CLOCK), matte, PROVENANCE, 0.0)
 
 
 def discs(frames: int, height: int = 48, width: int = 64, first: int = 0) -> Cutout:
@@ -180,7 +180,7 @@ def test_a_long_still(tmp_path: Path) -> None:
 
 def test_pieces_that_do_not_fit(tmp_path: Path) -> None:
     for parts, message in (
-        ([discs(3), discs(3, 50, first=3)], "alike"),
+        ([discs(3), discs(3, 50, first=3)], "different encoder settings"),
         ([discs(3, first=3), discs(3)], "overlap"),
         ([], "nothing to join"),
     ):

@@ -169,7 +169,11 @@ def test_pieces_that_do_not_fit(clip: Clips, tmp_path: Path) -> None:
         request = join_request(source, replace(index, audio=None), SETTINGS, list(pieces), out)
         return join_pieces(lambda: [tmp_path / p.name for p in pieces], request, source, out, cancelled)
 
-    for pieces, message in (([first, second], "alike"), ([third, first], "overlap"), ([], "nothing to join")):
+    for pieces, message in (
+        ([first, second], "different encoder settings"),
+        ([third, first], "overlap"),
+        ([], "nothing to join"),
+    ):
         with pytest.raises(EncodingFailed, match=message):
             join(*pieces)
         assert not out.exists()

@@ -13,7 +13,7 @@ import pytest
 from serve_app.errors import EncodingFailed, NothingProduced, UnsupportedVideo
 from serve_app.fal import OutputType
 from serve_app.protocols import Chunk, Expected, Index, JoinPiece, JoinRequest, PieceRef, StageSeconds
-from serve_app.runner.completeness import PlanMisled, check_chunk, damage_lines, expected_of
+from serve_app.runner.completeness import PlanMismatch, check_chunk, damage_lines, expected_of
 from serve_app.runner.plan import plan_chunks
 from serve_app.video.formats import output_format
 from serve_app.video.join import join_pieces
@@ -22,7 +22,7 @@ from serve_app.video.self_check import check_gif, check_video
 from tests.video.altered import packets_in
 from tests.video.clips import OPEN, Clip
 from tests.video.conftest import Clips
-from tests.video.pipeline import NOBODY, join_request, limits, never, pieces_of, settings_of
+from tests.video.pipeline import PROVENANCE, join_request, limits, never, pieces_of, settings_of
 
 TYPES = list(OutputType)
 FILMS = [OutputType.MP4, OutputType.WEBM, OutputType.MOV]
@@ -214,7 +214,7 @@ def test_a_gif_with_other_figures(job: Callable[[OutputType], Job]) -> None:
 
 def ref(chunk: Chunk, frames: int, damage: tuple[int, ...] = ()) -> PieceRef:
     start = chunk.start or 0
-    return PieceRef("", None, 1, frames, start, start, "", None, NOBODY, StageSeconds(0.0, 0.0), damage)
+    return PieceRef("", None, 1, frames, start, start, "", None, PROVENANCE, StageSeconds(0.0, 0.0), damage)
 
 
 def test_chunks_that_lack_frames(clip: Clips) -> None:
@@ -223,9 +223,11 @@ def test_chunks_that_lack_frames(clip: Clips) -> None:
     chunks = plan_chunks(index, limits(10))
     pieces = {chunk.number: ref(chunk, chunk.frames) for chunk in chunks}
     for number in (9, 11):
-        with pytest.raises(PlanMisled):
+        with pytest.raises(PlanMismatch):
             check_chunk(index, chunks[2], ref(chunks[2], number), decoded=False)
-        with pytest.raises(EncodingFailed, match=rf"{number} of the 10 frames from 0\.80 s on"):
+        with pytest.raises(
+            EncodingFailed, match=rf"from 0\.80 s on has 10 frames and no damage, but {number} were"
+        ):
             check_chunk(index, chunks[2], ref(chunks[2], number), decoded=True)
     assert damage_lines(index, chunks, pieces) == []
     assert expected_of(index, chunks, pieces).frames == 50
@@ -247,5 +249,5 @@ def test_a_source_that_is_damaged_everywhere(clip: Clips) -> None:
         chunk.number: ref(chunk, 1, tuple(int(tick) for tick in index.pts[10 * n : 10 * n + 10]))
         for n, chunk in enumerate(chunks)
     }
-    with pytest.raises(UnsupportedVideo, match="damaged in all its parts"):
+    with pytest.raises(UnsupportedVideo, match="All parts of the video are damaged"):
         expected_of(index, chunks, bad)

@@ -1,4 +1,4 @@
-"""A GIF from its pieces: one palette for all frames, then one frame at a time through one writer."""
+"""Joins the pieces of a GIF: derives one palette for all frames, then writes them one at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def join_gif(
     out: Path,
     cancelled: Callable[[], bool],
 ) -> int:
-    """Writes `out`; the number of images in it. Raises `EncodingFailed`, `OSError` and `JobCancelled`."""
+    """Write `out` and return its number of images. Raises `EncodingFailed`, `OSError` or `JobCancelled`."""
     settings, expected = request.settings, request.expected
 
     def polled(items: Iterable[T]) -> Iterator[T]:
@@ -34,23 +34,25 @@ def join_gif(
                 raise JobCancelled("The job was cancelled while its video was being joined.")
             yield item
 
-    ink: _Greys | _Cutouts = _Greys() if settings.mask else _Cutouts(read_colours(polled(pieces())), settings)
+    renderer: _Greys | _Cutouts = (
+        _Greys() if settings.mask else _Cutouts(read_colours(polled(pieces())), settings)
+    )
     writer: GifWriter | None = None
     frames = paced(polled(read_frames(pieces())), (expected.end - expected.last_pts) * settings.time_base)
     with out.open("wb") as file:
         for planes, ticks in frames:
             if writer is None:
                 height, width = planes[0].shape
-                writer = GifWriter(file, (width, height), ink.palette, ink.transparent)
-            writer.add(ink.image(planes), ticks)
+                writer = GifWriter(file, (width, height), renderer.palette, renderer.transparent)
+            writer.add(renderer.image(planes), ticks)
         if writer is None:
-            raise EncodingFailed("There is nothing to join: no piece holds a frame.")
+            raise EncodingFailed("There is nothing to join: no piece has a frame.")
         writer.close()
     return writer.images
 
 
 class _Greys:
-    """A mask as it is: a GIF holds all its levels."""
+    """Renders masks without quantisation: a palette holds all 256 levels."""
 
     palette: Colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
     transparent = None
@@ -60,21 +62,21 @@ class _Greys:
 
 
 class _Cutouts:
-    """What is seen, in the colours that all frames share; the box around it, as the rest is cleared anyway."""
+    """Renders the visible part of each frame in the shared palette, cropped to its bounding box."""
 
     def __init__(self, histogram: Histogram, settings: EncodeSettings) -> None:
-        dials = output_format(settings.output_type).dials(settings.quality, settings.write_mode)
-        self.palette = make_palette(histogram, int(dials["colours"]) - 1)
+        options = output_format(settings.output_type).encoder_options(settings.quality, settings.write_mode)
+        self.palette = make_palette(histogram, int(options["colours"]) - 1)
         self.transparent = len(self.palette)
-        self._painter = Painter(self.palette, histogram, dials)
+        self._painter = Painter(self.palette, histogram, options)
 
     def image(self, planes: list[Bytes]) -> Image:
-        seen = planes[3] > 0
-        rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+        visible = planes[3] > 0
+        rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
         if not len(rows):
             return Image(np.full((1, 1), self.transparent, np.uint8), (0, 0))
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         green, blue, red = (plane[box] for plane in planes[:3])
         corner = int(rows[0]), int(columns[0])
         indices = self._painter.paint((red, green, blue), corner)
-        return Image(np.where(seen[box], indices, self.transparent).astype(np.uint8), corner)
+        return Image(np.where(visible[box], indices, self.transparent).astype(np.uint8), corner)

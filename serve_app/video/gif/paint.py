@@ -1,4 +1,4 @@
-"""Pictures in the colours of a palette."""
+"""Maps pictures to the colours of a palette, with ordered dithering."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _BAYER = np.array(
         [15, 47, 7, 39, 13, 45, 5, 37],
         [63, 31, 55, 23, 61, 29, 53, 21],
     ]
-)  # the order in which an 8 x 8 block fills up
-_REACH = (1, 2, 4)  # how far a colour may spread to the right, doubling
+)  # 8 x 8 ordered dithering
+_REACH = (1, 2, 4)  # distances over which a colour spreads to the right
 _UNKNOWN = -1
 
 Planes = Sequence[Bytes]  # R, G, B
 
 
 class Painter:
-    """Finds the palette's colour for each pixel, by a table that holds the answers for bins of colours.
+    """Maps pixels to palette indices with a lookup table of binned colours.
 
-    `dials`: "dither" is the height of an ordered pattern, "slack" the error beyond the nearest colour's that a
-    pixel may have for the sake of looking like its left neighbour, which compresses better; both in units of
-    the palette's own error, so that they fade as the palette gets better.
+    Of `options`, "dither" is the amplitude of the dithering pattern, and "slack" the error beyond that of the nearest
+    colour which a pixel may have to equal its left neighbour, as this compresses better. Both are relative to the
+    palette's own error, so they decrease with better palettes.
     """
 
-    def __init__(self, palette: Colours, histogram: Histogram, dials: Mapping[str, str]) -> None:
+    def __init__(self, palette: Colours, histogram: Histogram, options: Mapping[str, str]) -> None:
         self._palette = palette
         self._channels = [np.ascontiguousarray(column) for column in palette.T.astype(np.float32)]
         full, pixels, means = histogram.means()
@@ -43,29 +43,29 @@ class Painter:
         self._table[full] = nearest(means, palette)
         gaps = means - palette[self._table[full]]
         squares = int(((gaps * gaps).sum(1) * pixels).sum()) / max(1, 3 * int(pixels.sum()))
-        height = 2 * float(dials["dither"]) * squares**0.5
+        height = 2 * float(options["dither"]) * squares**0.5
         self._pattern = np.rint((_BAYER / 63 - 0.5) * height).astype(np.int16) if height else None
-        self._slack = round(float(dials["slack"]) ** 2 * squares * 3)
+        self._slack = round(float(options["slack"]) ** 2 * squares * 3)
 
     def paint(self, rgb: Planes, corner: tuple[int, int]) -> Bytes:
-        """Palette indices for three planes, whose first pixel lies at `corner` of the picture (row, column):
-        the pattern stays where it is when what is seen moves.
+        """Palette indices for three planes whose first pixel is at `corner` (row, column) of the picture, to which the
+        dithering pattern is aligned.
         """
-        shown = rgb if self._pattern is None else _raised(rgb, self._pattern, corner)
-        indices = self._looked_up(bins_of(*shown))
+        dithered = rgb if self._pattern is None else _dithered(rgb, self._pattern, corner)
+        indices = self._looked_up(bins_of(*dithered))
         return self._smoothed(indices, rgb) if self._slack else indices
 
     def _looked_up(self, bins: npt.NDArray[np.int32]) -> Bytes:
         found = self._table[bins]
         unknown = found == _UNKNOWN
-        if unknown.any():  # the pattern, or what is not seen, reaches bins that were not counted
+        if unknown.any():  # dithered or invisible pixels may fall into bins without counted pixels
             new = np.unique(bins[unknown])
             self._table[new] = nearest(middles(new), self._palette)
             found = self._table[bins]
         return found.astype(np.uint8)
 
     def _smoothed(self, indices: Bytes, rgb: Planes) -> Bytes:
-        """Each pixel may take the colour of one to its left, if that costs no more than the slack."""
+        """Give pixels the colour of one to their left, if the extra error is within the slack."""
         allowed = self._distance(indices, rgb) + self._slack
         for reach in _REACH:
             left = indices[:, :-reach]
@@ -85,7 +85,7 @@ class Painter:
         return total
 
 
-def _raised(rgb: Planes, pattern: npt.NDArray[np.int16], corner: tuple[int, int]) -> Planes:
+def _dithered(rgb: Planes, pattern: npt.NDArray[np.int16], corner: tuple[int, int]) -> Planes:
     """The planes with the pattern added."""
     height, width = rgb[0].shape
     rows, columns = (np.arange(n) + at for n, at in zip((height, width), corner, strict=True))

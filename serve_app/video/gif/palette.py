@@ -1,7 +1,7 @@
-"""One palette for a whole video: colours counted piece by piece, the palette from their sum.
+"""Derives one palette for a whole video from the colour histograms of its pieces.
 
-Everything that decides is done in whole numbers, or in floats that hold them exactly: the same counts give the
-same palette everywhere.
+All decisions use integers, or floats that represent them exactly, so the same histogram gives the same palette on all
+machines.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-_BITS = 6  # of each channel that tell bins apart
+_BITS = 6  # of each channel that select the bin
 BINS = 1 << 3 * _BITS
 _ROUNDS = 4  # of refinement; after that the error falls by less than a percent
-_ROWS = 8192  # points compared at a time, for memory
+_ROWS = 8192  # points compared at a time, to limit memory
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Colours: TypeAlias = npt.NDArray[np.uint8]  # [n, 3]: R, G, B
@@ -42,41 +42,41 @@ def middles(bins: npt.NDArray[np.int32]) -> Numbers:
 
 
 class Histogram:
-    """How many pixels fall into each bin, and the sums of their channels: the mean of a bin is exact."""
+    """Counts the pixels in each bin, and sums up their channels, so that the mean of a bin is exact."""
 
     def __init__(self) -> None:
         self.counts: Counts = np.zeros((4, BINS), np.int64)  # pixels, and the sums of R, G and B
 
     def add(self, red: Bytes, green: Bytes, blue: Bytes) -> None:
-        """Counts pixels, given as three arrays of one dimension."""
+        """Count pixels, given as three one-dimensional arrays."""
         bins = bins_of(red, green, blue)
         self.counts[0] += np.bincount(bins, minlength=BINS)
         for row, channel in enumerate((red, green, blue), start=1):
             self.counts[row] += np.bincount(bins, channel, BINS).astype(np.int64)
 
     def packed(self) -> Numbers:
-        """The bins that are not empty, one a column: number, pixels, sums."""
+        """The non-empty bins, one per column: number, pixels, sums."""
         full = np.flatnonzero(self.counts[0])
         return np.vstack((full, self.counts[:, full]))
 
     def add_packed(self, columns: Numbers) -> None:
-        """Adds what `packed` gave for another part."""
+        """Add the result of `packed` of another histogram."""
         self.counts[:, columns[0]] += columns[1:]
 
     def means(self) -> tuple[Numbers, Numbers, Numbers]:
-        """The bins that are not empty, their pixels, and their mean colours [n, 3]."""
+        """The non-empty bins, their pixel counts, and their mean colours [n, 3]."""
         full = np.flatnonzero(self.counts[0])
         pixels, sums = self.counts[0, full], self.counts[1:, full]
         return full, pixels, np.ascontiguousarray(((sums + pixels // 2) // pixels).T)
 
 
 def make_palette(histogram: Histogram, size: int) -> Colours:
-    """At most `size` colours, by cutting the most varied box of colours in two until there are enough, and
-    moving each colour to the middle of the pixels that are nearest to it.
+    """A palette of at most `size` colours: repeatedly splits the box of colours with the largest deviation, then moves
+    each colour to the mean of the pixels nearest to it (k-means).
     """
     full, pixels, points = histogram.means()
     if not len(full):
-        return np.zeros((1, 3), np.uint8)  # nothing is ever seen
+        return np.zeros((1, 3), np.uint8)  # no visible pixels
     counts = histogram.counts[:, full]
     boxes = _cut(points, pixels, size)
     palette = _means(counts, boxes, int(boxes.max()) + 1)
@@ -98,7 +98,7 @@ def _cut(points: Numbers, weights: Numbers, size: int) -> Numbers:
         if not spread:
             break  # all boxes hold one colour
         values, weight = points[members, axis], weights[members]
-        low = values * int(weight.sum()) <= int((values * weight).sum())  # cut at the mean
+        low = values * int(weight.sum()) <= int((values * weight).sum())  # split at the mean
         boxes[members[~low]] = count
         heapq.heappush(heap, _box(number, points, weights, members[low]))
         heapq.heappush(heap, _box(count, points, weights, members[~low]))
@@ -107,7 +107,7 @@ def _cut(points: Numbers, weights: Numbers, size: int) -> Numbers:
 
 
 def _box(number: int, points: Numbers, weights: Numbers, members: Numbers) -> tuple[int, int, int, Numbers]:
-    """(minus the squared deviation along its longest axis, number, that axis, members); for a heap."""
+    """A heap entry: (negative squared deviation along its longest axis, number, that axis, members)."""
     weight = weights[members]
     total = int(weight.sum())
     spreads = []
@@ -120,7 +120,7 @@ def _box(number: int, points: Numbers, weights: Numbers, members: Numbers) -> tu
 
 
 def _means(counts: Counts, groups: Numbers, size: int, default: Colours | None = None) -> Colours:
-    """The mean colour of each group; an empty one keeps its `default`."""
+    """The mean colour of each group, or its `default` if empty."""
     pixels, *sums = (np.bincount(groups, column, size) for column in counts)
     means = np.stack([np.floor(total / np.maximum(pixels, 1) + 0.5) for total in sums], 1).astype(np.uint8)
     if default is not None:
@@ -129,7 +129,7 @@ def _means(counts: Counts, groups: Numbers, size: int, default: Colours | None =
 
 
 def nearest(points: Numbers, palette: Colours) -> Numbers:
-    """The number of the palette's colour that is nearest to each point [n, 3]; the first of several."""
+    """The index of the palette's colour nearest to each point [n, 3]; the first if several are."""
     colours = palette.astype(np.float32)
     squares = (colours * colours).sum(1)
     chosen = np.empty(len(points), np.int64)

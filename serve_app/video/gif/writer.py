@@ -1,7 +1,7 @@
-"""GIF files, written image by image: header, loop, and for each image its place, its time and its disposal.
+"""Writes GIF files: header, loop extension, and the position, duration and disposal of each image.
 
-FFmpeg compresses the pixels; the rest is ours. Its own writer keeps a frame without transparent pixels on the
-canvas, so that it shines through the next, and crops against what has been cleared already.
+FFmpeg only compresses the pixels. Its own GIF encoder keeps a frame without transparent pixels on the canvas, so that
+it shows through the next one, and crops against content that has already been cleared.
 """
 
 from __future__ import annotations
@@ -20,26 +20,28 @@ from serve_app.video.gif.palette import Bytes, Colours
 from serve_app.video.planes import fill
 
 TICK = Fraction(1, 100)  # seconds
-_SHORTEST = 2  # ticks; browsers show what is shorter for 10
+_SHORTEST = 2  # ticks; browsers show shorter images for 10
 _LONGEST = 0xFFFF
 _LOOP_FOR_EVER = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
-_KEEP, _CLEAR = 1, 2  # what becomes of an image when its time is over
-_BLACK = 0xFF000000  # any colour will do, if only it is opaque
+_KEEP, _CLEAR = 1, 2  # disposal methods
+_BLACK = 0xFF000000  # any opaque colour will do
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Palette indices of a part of the picture, whose first pixel lies at `corner` (row, column)."""
+    """Palette indices of a part of the picture whose first pixel is at `corner` (row, column)."""
 
     indices: Bytes
     corner: tuple[int, int]
 
 
 class GifWriter:
-    """Writes images to `file`. `transparent`: the index of pixels that are not there; the canvas is cleared
-    before each image then. `images`: how many have been written.
+    """Writes images to `file`.
+
+    transparent: index of transparent pixels, or None. If set, the canvas is cleared after each image.
+    images: number of images written.
     """
 
     def __init__(
@@ -60,13 +62,13 @@ class GifWriter:
         file.write(table.tobytes() + _LOOP_FOR_EVER)
 
     def add(self, image: Image, ticks: int) -> None:
-        """Shows `image` for `ticks`."""
+        """Write `image` with a duration of `ticks`."""
         height, width = image.indices.shape
         top, left = image.corner
         clear = self._transparent is not None
         flags = (_CLEAR << 2 | 1) if clear else _KEEP << 2
         pixels = _compressed(image.indices)
-        while ticks:  # a still of more than eleven minutes needs several images
+        while ticks:  # a duration of more than eleven minutes needs several images
             now = min(ticks, _LONGEST)
             self._file.write(
                 b"\x21\xf9\x04" + bytes((flags,)) + _short(now) + bytes((self._transparent or 0, 0))
@@ -80,10 +82,10 @@ class GifWriter:
 
 
 def paced(frames: Iterable[tuple[Fraction, T]], last: Fraction) -> Iterator[tuple[T, int]]:
-    """Frames with their times in seconds to frames with their durations in ticks; the last lasts `last` seconds.
+    """Convert times in seconds to durations in ticks. The last frame is shown for `last` seconds.
 
-    The times are rounded, not the gaps, so the sum never drifts. A frame that would leave the one before less
-    than the shortest duration is left out: above 50 frames a second some are, evenly.
+    Times are rounded instead of durations, so errors do not accumulate. Frames that follow the previous one within the
+    shortest duration are dropped: above 50 frames per second, evenly.
     """
     held: T | None = None
     start = at = Fraction(0)
@@ -105,7 +107,7 @@ def _ticks(seconds: Fraction) -> int:
 
 
 def _compressed(indices: Bytes) -> bytes:
-    """The pixels as a GIF holds them: code size and blocks, from a file of one image that FFmpeg writes."""
+    """The LZW code size and data blocks of an image, from a GIF of one image that FFmpeg encodes."""
     height, width = indices.shape
     frame = VideoFrame(width, height, "pal8")
     fill(frame.planes[0], indices)
@@ -119,7 +121,7 @@ def _compressed(indices: Bytes) -> bytes:
     data = bytes(packet)
     at = 13 + _table_size(data[10])  # signature and screen, global palette
     at += 8  # graphic control
-    assert data[at] == 0x2C, "FFmpeg's GIF encoder has another form"
+    assert data[at] == 0x2C, "unexpected output of FFmpeg's GIF encoder"
     return data[at + 10 + _table_size(data[at + 9]) :]
 
 
