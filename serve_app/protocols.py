@@ -77,10 +77,13 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which network made a matte: checkpoint, device, and the (height, width) at which it saw a frame."""
+    """Which network made a matte: checkpoint, device, the engine that computed and its precision, and the
+    (height, width) at which it saw a frame.
+    """
 
     checkpoint: str
     device: str
+    engine: str
     size: tuple[int, int]
 
 

@@ -46,18 +46,19 @@ class SegmenterSettings(_Part):
     """One variant's network.
 
     checkpoint: "embedded", a hub repository, a local directory, or None for the official repository.
-    batch: frames per forward pass at 1024² (fewer at larger sizes, in proportion to the pixels).
-    engine: import path of the function that makes the engine.
+    batch: frames per forward pass at 1024² (fewer at larger sizes, in proportion to the pixels); on a CPU always one.
+    engine: what computes; see `serve_app.segmentation.engines`.
+    dtype: "auto" is bfloat16 where device, engine and checkpoint bear it, else float32.
     """
 
-    engine: str = "serve_app.segmentation.processing:make_engine"
-
+    engine: str = Field("auto", pattern=r"^(auto|torch|torch-compiled|openvino|[\w.]+:\w+)$")
     checkpoint: str | None = EMBEDDED
     revision: str = "main"
     offline: bool = False  # the hub's cache alone, as `birefnet-serve pull` filled it
     lock: Path | None = None  # commits and digests that are enforced; default: in the data directory
+    cache: Path | None = None  # networks as an engine compiled them; default: in the data directory
     device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch: int = Field(8, ge=1)
     threads: int = Field(2, ge=1)
     num_cpus: float = 0.1
@@ -253,8 +254,9 @@ class Settings(BaseSettings):
             own = self.segmenters[variant].model_dump(exclude_unset=True)
             scale = chosen.scale.model_copy(update=own.pop("scale", {}))
             chosen = chosen.model_copy(update={**own, "scale": scale})
-        if chosen.lock is None:
-            chosen = chosen.model_copy(update={"lock": self.data_dir / "checkpoints.lock.json"})
+        places = {"lock": "checkpoints.lock.json", "cache": "engines"}
+        missing = {key: self.data_dir / name for key, name in places.items() if getattr(chosen, key) is None}
+        chosen = chosen.model_copy(update=missing)
         if variant == self.warm and chosen.scale.min_replicas == 0:
             scale = chosen.scale.model_copy(update={"min_replicas": 1})
             chosen = chosen.model_copy(update={"scale": scale})

@@ -24,7 +24,7 @@ PROFILES = sorted((ROOT / "config").glob("*.yaml"))
 def test_the_builder_imports_nothing_heavy() -> None:
     code = (
         "import sys; from serve_app.app import build; from serve_app.settings import Settings; build(Settings());"
-        "print([m for m in ('torch', 'transformers', 'av', 'sqlalchemy') if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'openvino', 'av', 'sqlalchemy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
@@ -34,7 +34,7 @@ def test_the_database_and_the_codecs_stay_where_they_belong() -> None:
     """The runner plans and calls; it decodes nothing."""
     code = (
         "import sys, serve_app.runner.loop, serve_app.jobs.sql.store;"
-        "print([m for m in ('torch', 'transformers', 'av') if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'openvino', 'av') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

@@ -62,6 +62,6 @@ def _to_json(chunk: Chunk, piece: PieceRef) -> Json:
 
 def _from_json(row: Json) -> PieceRef:
     made = row["provenance"]
-    provenance = Provenance(made["checkpoint"], made["device"], tuple(made["size"]))
+    provenance = Provenance(**(made | {"size": tuple(made["size"])}))
     segmenting, encoding = row["seconds"]
     return PieceRef(**(row | {"provenance": provenance, "seconds": (segmenting, encoding)}))

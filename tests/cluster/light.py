@@ -35,7 +35,9 @@ class LightEngine:
         disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
         matte = np.repeat((255 * disc).astype(np.uint8)[None], len(frames), axis=0)
         colour = Frames(frames.planes, options.layout, frames.pts, frames.time_base)
-        return Cutout(colour, matte, Provenance("light", "cpu", (height, width)), time.perf_counter() - begun)
+        return Cutout(
+            colour, matte, Provenance("light", "cpu", "disc", (height, width)), time.perf_counter() - begun
+        )
 
 
 def make_engine(variant: Variant, settings: SegmenterSettings) -> LightEngine:

@@ -27,7 +27,7 @@ from serve_app.video.formats import cutout_layout, output_format
 from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
 
-NOBODY = Provenance("none", "cpu", (64, 64))
+NOBODY = Provenance("none", "cpu", "none", (64, 64))
 
 
 def never() -> bool:
