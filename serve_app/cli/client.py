@@ -56,7 +56,17 @@ def trusted() -> ssl.SSLContext:
     return context
 
 
-async def cut_out(server: Server, fields: dict[str, Any], label: str, console: Console) -> dict[str, Any]:
+def progress(console: Console) -> Progress:
+    """Where requests under way show how far they are; a context manager."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} frames"),
+    )
+    return Progress(*columns, TimeRemainingColumn(), console=console)
+
+
+async def cut_out(server: Server, fields: dict[str, Any], label: str, bars: Progress) -> dict[str, Any]:
     """The result of one request, by the queue, with its log and progress on the screen. Raises RequestFailed.
 
     Whoever gives up (Ctrl-C) cancels the request.
@@ -65,7 +75,7 @@ async def cut_out(server: Server, fields: dict[str, Any], label: str, console: C
         try:
             submitted = _json(await client.post(QUEUE + ENDPOINT, json=fields))
             try:
-                await _watch(client, submitted["status_url"], label, console)
+                await _watch(client, submitted["status_url"], label, bars)
             except asyncio.CancelledError:
                 await client.put(submitted["cancel_url"])
                 raise
@@ -74,28 +84,23 @@ async def cut_out(server: Server, fields: dict[str, Any], label: str, console: C
             raise RequestFailed(f"{server.url} cannot be reached: {error}") from error
 
 
-async def _watch(client: httpx.AsyncClient, status_url: str, label: str, console: Console) -> None:
+async def _watch(client: httpx.AsyncClient, status_url: str, label: str, bars: Progress) -> None:
     """Return when the request is over; meanwhile show its log, and how far it is."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} frames"),
-    )
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(label, total=None)
-        told = 0
-        while True:
-            status = _json(await client.get(status_url, params={"logs": 1}))
-            for line in status["logs"][told:]:
-                if frames := FRAMES.match(line["message"]):
-                    bar.update(task, completed=int(frames[1]), total=int(frames[2]))
-                else:
-                    bar.console.print(f"  {line['message']}")
-            told = len(status["logs"])
-            if status["status"] == "COMPLETED":
-                bar.update(task, completed=bar.tasks[0].total)
-                return
-            await asyncio.sleep(POLL_S)
+    task = bars.add_task(label, total=None)
+    told, total = 0, None
+    while True:
+        status = _json(await client.get(status_url, params={"logs": 1}))
+        for line in status["logs"][told:]:
+            if frames := FRAMES.match(line["message"]):
+                total = int(frames[2])
+                bars.update(task, completed=int(frames[1]), total=total)
+            else:
+                bars.console.print(f"  {label}: {line['message']}")
+        told = len(status["logs"])
+        if status["status"] == "COMPLETED":
+            bars.update(task, completed=total)
+            return
+        await asyncio.sleep(POLL_S)
 
 
 async def download(server: Server, url: str, path: Path) -> None:

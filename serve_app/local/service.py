@@ -95,7 +95,9 @@ def temporary(config: Path) -> Iterator[Profile]:
     """`running` for one errand: on free ports of loopback, with data that is gone afterwards.
 
     Whatever the profile or the environment shares with other services is left out: this one must not take their jobs.
+    Compiled networks are kept where the profile keeps them, or each errand would compile its own.
     """
+    cache = Profile.load(config).settings.data_dir / "engines"
     with tempfile.TemporaryDirectory(prefix="birefnet-data-") as data:
         private: dict[str, Any] = {
             "data_dir": Path(data),
@@ -103,6 +105,7 @@ def temporary(config: Path) -> Iterator[Profile]:
             "files": {"host": "127.0.0.1", "port": free_port(), "public_url": None, "upstream": None},
             "auth": {"required": False},
             "webhooks": {"key_file": None},
+            "segmenter": {"cache": cache},
         }
         with running(Profile.load(config, free_port(), **private)) as profile:
             yield profile
