@@ -69,7 +69,7 @@ def _to_json(chunk: Chunk, piece: Piece) -> Json:
 
 def _from_json(row: Json) -> Piece:
     made = row["provenance"]
-    provenance = Provenance(made["checkpoint"], made["device"], tuple(made["size"]))
+    provenance = Provenance(**(made | {"size": tuple(made["size"])}))
     seconds, damage = StageSeconds(*row["seconds"]), tuple(row["damage"])
     if "frames" not in row:
         return EmptyPiece(provenance, seconds, damage)

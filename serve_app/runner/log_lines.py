@@ -46,10 +46,10 @@ def treatment(index: Index, output: PixelLayout, output_type: OutputType) -> lis
 
 
 def network(piece: Piece, request: JobRequest) -> str:
-    """Which network made the matte, on what, and at which size."""
+    """Which network made the matte, on what, by which engine, and at which size."""
     by = piece.provenance
     height, width = by.size
-    line = f"network: {by.checkpoint} on {by.device} at {width}x{height}"
+    line = f"network: {by.checkpoint} on {by.device} ({by.engine}) at {width}x{height}"
     if max(by.size) < request.operating_size:
         line += f" (its largest size; {request.operating_size}x{request.operating_size} was asked for)"
     return line
