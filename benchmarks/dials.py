@@ -71,7 +71,7 @@ def cutout(output_type: OutputType, count: int, width: int, height: int) -> Cuto
     if not has_alpha(output_type):
         over_black(planes, matte, layout)
     colour = Frames(tuple(planes), layout, np.arange(count), 1 / RATE)
-    return Cutout(colour, matte, Provenance("none", "cpu", (height, width)), 0.0)
+    return Cutout(colour, matte, Provenance("none", "cpu", "none", (height, width)), 0.0)
 
 
 def over_black(planes: list[Samples], matte: Samples, layout: PixelLayout) -> None:

@@ -27,10 +27,13 @@ SEEKS = 6  # maximum number of keyframes listed in a chunk
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The origin of a matte: checkpoint, device, and the (height, width) of the network's input."""
+    """The origin of a matte: checkpoint, device, the engine that computed it with its precision, and the
+    (height, width) of the network's input.
+    """
 
     checkpoint: str
     device: str
+    engine: str
     size: tuple[int, int]
 
 

@@ -46,18 +46,19 @@ class SegmenterSettings(_Part):
     """The segmenter of one variant.
 
     checkpoint: "embedded", a hub repository, a local directory, or None for the official repository.
-    batch: frames per forward pass at 1024² (fewer at larger sizes, in proportion to the pixels).
-    engine: import path of the function that creates the engine.
+    batch: frames per forward pass at 1024² (fewer at larger sizes, in proportion to the pixels); on a CPU always one.
+    engine: what computes the network, or the import path of another engine; see `serve_app.segmentation.engines`.
+    dtype: "auto" is bfloat16 where device, engine and checkpoint support it, else float32.
     """
 
-    engine: str = "serve_app.segmentation.processing:make_engine"
-
+    engine: str = Field("auto", pattern=r"^(auto|torch|torch-compiled|openvino|[\w.]+:\w+)$")
     checkpoint: str | None = EMBEDDED
     revision: str = "main"
     offline: bool = False  # use only the hub's cache, as filled by `birefnet-serve pull`
     lock: Path | None = None  # file of enforced commits and digests; default: in the data directory
+    cache: Path | None = None  # directory of networks compiled by OpenVINO; default: in the data directory
     device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch: int = Field(8, ge=1)
     threads: int = Field(2, ge=1)
     num_cpus: float = 0.1
@@ -265,6 +266,11 @@ class Settings(BaseSettings):
         return self.data_dir / "scratch"
 
     @property
+    def engines_dir(self) -> Path:
+        """The node's directory of compiled networks, unless a variant has its own."""
+        return self.segmenter.cache or self.data_dir / "engines"
+
+    @property
     def secret_text(self) -> str | None:
         return self.secret.get_secret_value() if self.secret else None
 
@@ -279,8 +285,11 @@ class Settings(BaseSettings):
             own = self.segmenters[variant].model_dump(exclude_unset=True)
             scale = chosen.scale.model_copy(update=own.pop("scale", {}))
             chosen = chosen.model_copy(update={**own, "scale": scale})
-        if chosen.lock is None:
-            chosen = chosen.model_copy(update={"lock": self.data_dir / "checkpoints.lock.json"})
+        places = {
+            "lock": chosen.lock or self.data_dir / "checkpoints.lock.json",
+            "cache": chosen.cache or self.engines_dir,
+        }
+        chosen = chosen.model_copy(update=places)
         if variant == self.warm and chosen.scale.min_replicas == 0:
             scale = chosen.scale.model_copy(update={"min_replicas": 1})
             chosen = chosen.model_copy(update={"scale": scale})

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "config").glob("*.yaml"))
 
 
-HEAVY = ("torch", "transformers", "av", "sqlalchemy")
+HEAVY = ("torch", "transformers", "openvino", "av", "sqlalchemy")
 BUILDER = "from serve_app.app import build; from serve_app.settings import Settings; build(Settings())"
 
 
@@ -40,7 +40,10 @@ BUILDER = "from serve_app.app import build; from serve_app.settings import Setti
         ("import serve_app.files.deployment, serve_app.files.app, serve_app.files.reverse_proxy", []),
         ("import serve_app.stages.decoder, serve_app.video.probe, serve_app.video.decode", ["av"]),
         ("import serve_app.stages.encoder, serve_app.video.encode, serve_app.video.join", ["av"]),
-        ("import serve_app.stages.segmenter, serve_app.segmentation.processing", ["torch", "transformers"]),
+        (
+            "import serve_app.stages.segmenter, serve_app.segmentation.processing",
+            ["torch", "transformers", "openvino"],
+        ),
     ],
     ids=["builder", "ingress", "runner", "files", "decoder", "encoder", "segmenter"],
 )
@@ -99,6 +102,15 @@ def test_a_variants_settings_lie_over_the_common_ones() -> None:
     assert (chosen.checkpoint, chosen.device, chosen.num_gpus) == (None, "cuda", 1)
     assert (chosen.scale.max_replicas, chosen.scale.max_ongoing) == (3, 4)
     assert settings.segmenter_for(Variant.HEAVY).num_gpus == 0.2
+
+
+def test_compiled_networks_lie_in_the_data_directory_unless_a_directory_is_named(tmp_path: Path) -> None:
+    own = {Variant.MATTING: {"cache": tmp_path / "own"}}
+    settings = Settings(data_dir=tmp_path, segmenters=own)
+    assert settings.segmenter_for(Variant.LIGHT).cache == settings.engines_dir == tmp_path / "engines"
+    assert settings.segmenter_for(Variant.MATTING).cache == tmp_path / "own"
+    named = Settings(data_dir=tmp_path, segmenter={"cache": tmp_path / "named"})
+    assert named.segmenter_for(Variant.LIGHT).cache == named.engines_dir == tmp_path / "named"
 
 
 def test_a_typo_in_a_profile_is_a_start_error(tmp_path: Path) -> None:

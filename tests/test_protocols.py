@@ -16,7 +16,7 @@ from serve_app.protocols import Cutout, Provenance
 
 ODD = PixelLayout(33, 17)
 DEEP = PixelLayout(6, 4, subsampling="422", depth=10, alpha=True)
-SOMETHING = Provenance("checkpoint", "cpu", (256, 256))
+SOMETHING = Provenance("checkpoint", "cpu", "openvino float32", (256, 256))
 
 
 def frames(layout: PixelLayout = ODD, count: int = 3, **changes: Any) -> Frames:

@@ -7,6 +7,7 @@ report them; here any difference is an error.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +28,44 @@ TRAIN_ONLY = ("decoder.conv_ms_spvn_", "decoder.gdt_convs_pred_")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A network ready to run. `max_size`: the operating size is clamped to it (embedded checkpoint only)."""
+    """Weights that fit their network. `max_size`: the operating size is clamped to it (embedded checkpoint only)."""
 
     name: str
-    model: BiRefNetForImageSegmentation
+    weights: Path
+    config: BiRefNetConfig
     max_size: int | None = None
 
+    def digest(self) -> str:
+        """SHA-256 of the weights and the configuration, in hexadecimal."""
+        with self.weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        digest.update(self.config.to_json_string(use_diff=False).encode())
+        return digest.hexdigest()
 
-def load(source: str, settings: SegmenterSettings) -> Checkpoint:
-    """Load "embedded", a local directory or a hub repository, strictly, on the CPU, in the settings' `dtype`.
+    def network(self, dtype: torch.dtype = torch.float32) -> BiRefNetForImageSegmentation:
+        """The network with these weights, on the CPU. Raises CheckpointMismatch."""
+        try:
+            model, report = BiRefNetForImageSegmentation.from_pretrained(
+                self.weights.parent,
+                config=self.config,
+                dtype=dtype,
+                output_loading_info=True,
+                local_files_only=True,
+            )
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise CheckpointMismatch(f"{self.weights} cannot be loaded: {error}") from error
+        problems = {
+            kind: [key for key in report[kind] if not str(key).startswith(TRAIN_ONLY)]
+            for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        }
+        if any(problems.values()):
+            raise CheckpointMismatch(f"{self.weights} was not loaded whole: {problems}")
+        loaded: BiRefNetForImageSegmentation = model.eval()
+        return loaded
+
+
+def find(source: str, settings: SegmenterSettings) -> Checkpoint:
+    """The checkpoint "embedded", of a local directory or of a hub repository, compared with the network key by key.
 
     A repository is taken at the settings' `revision`, one that their `lock` names at its locked commit; `offline`
     reads the hub's cache alone. Raises CheckpointMissing (nothing there; says what to do) or CheckpointMismatch
@@ -43,24 +73,11 @@ def load(source: str, settings: SegmenterSettings) -> Checkpoint:
     """
     embedded = source == EMBEDDED
     directory = EMBEDDED_DIR if embedded else _directory(source) or _from_hub(source, settings)
-    dtype: torch.dtype = getattr(torch, settings.dtype)
     shapes = _header(directory / WEIGHTS)
     config = _config(directory, shapes)
     _compare(shapes, config, directory)
-    try:
-        model, report = BiRefNetForImageSegmentation.from_pretrained(
-            directory, config=config, dtype=dtype, output_loading_info=True, local_files_only=True
-        )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointMismatch(f"{directory / WEIGHTS} cannot be loaded: {error}") from error
-    problems = {
-        kind: [key for key in report[kind] if not str(key).startswith(TRAIN_ONLY)]
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-    }
-    if any(problems.values()):
-        raise CheckpointMismatch(f"{directory / WEIGHTS} was not loaded whole: {problems}")
     name = "embedded birefnet-mini" if embedded else source
-    return Checkpoint(name, model.eval(), EMBEDDED_SIZE if embedded else None)
+    return Checkpoint(name, directory / WEIGHTS, config, EMBEDDED_SIZE if embedded else None)
 
 
 def _from_hub(repository: str, settings: SegmenterSettings) -> Path:

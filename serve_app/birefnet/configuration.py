@@ -38,6 +38,8 @@ class BiRefNetConfig(PretrainedConfig):
     image_divisor: a level's channels over those that its image tiles contribute.
     tile_order: how image tiles become channels. "colour_first" is the official code since November 2024;
     before, the grid column was outermost ("position_first"). The checkpoints did not change with the code.
+    bears_bfloat16: its mattes are as good when the network computes in bfloat16; the published checkpoints were made
+    with mixed precision and are offered for half precision by their authors.
     """
 
     model_type = "birefnet"
@@ -52,6 +54,7 @@ class BiRefNetConfig(PretrainedConfig):
         image_width: int = 64,
         image_divisor: int = 8,
         tile_order: TileOrder = "colour_first",
+        bears_bfloat16: bool = True,
         **kwargs: Any,
     ) -> None:
         if backbone not in (*SWIN, "u2netp"):
@@ -68,6 +71,7 @@ class BiRefNetConfig(PretrainedConfig):
         self.image_width = image_width
         self.image_divisor = image_divisor
         self.tile_order = tile_order
+        self.bears_bfloat16 = bears_bfloat16
         super().__init__(**kwargs)
 
     @classmethod
@@ -80,6 +84,7 @@ class BiRefNetConfig(PretrainedConfig):
                 "decoder_attention": False,
                 "image_width": 16,
                 "image_divisor": 4,
+                "bears_bfloat16": False,
             }
         return cls(backbone=backbone, **(small | overrides))
 

@@ -1,4 +1,8 @@
-"""Modulated deformable convolution (Zhu et al., CVPR 2019) and the pyramid that BiRefNet builds of it."""
+"""Modulated deformable convolution (Zhu et al., CVPR 2019) and the pyramid that BiRefNet builds of it.
+
+The convolution is an operator of its own, `birefnet::deform_conv2d`: what is registered here is the reference, and an
+inference engine that has the operation itself puts its own in its place.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Samples of one step are held in memory: bound them, the 7x7 kernel would take gigabytes at 2304x2304.
-MAX_SAMPLE_BYTES = 256 << 20
+# Samples of one strip of rows: on a CPU they should stay in its cache, on a card they fill it. All rows at once would
+# take gigabytes for the 7x7 kernel at 2304x2304.
+SAMPLE_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 
 
 def sample_positions(offset: Tensor, kernel: int) -> Tensor:
@@ -26,42 +31,62 @@ def sample_positions(offset: Tensor, kernel: int) -> Tensor:
     return torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
 
 
+def deform_conv2d(x: Tensor, offset: Tensor, modulation: Tensor, weight: Tensor) -> Tensor:
+    """k x k, stride 1, same size: bilinear samples of `x` at learnt offsets, scaled, times the kernel.
+
+    x: N C H W; offset: N 2K H W in pixels, (dy, dx) interleaved; modulation: N K H W; weight: O C k k, K = k * k.
+    Outside of the map are zeros, with partial weights at its border.
+    """
+    n, channels, height, width = x.shape
+    kernel = weight.shape[-1]
+    taps = kernel * kernel
+    grid = sample_positions(offset, kernel)
+    matrix = weight.reshape(-1, channels * taps)
+    source, modulation = (
+        x.float(),
+        modulation.float(),
+    )  # the sampling weights stay in float32 with the positions
+    row_bytes = n * channels * taps * width * 4
+    step = max(1, SAMPLE_BYTES[x.device.type] // row_bytes)
+    strips = []
+    for first in range(0, height, step):
+        rows = slice(first, min(first + step, height))
+        count = rows.stop - rows.start
+        samples = F.grid_sample(
+            source,
+            grid[:, :, rows].reshape(n, taps * count, width, 2),
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
+        ).view(n, channels, taps, count, width)
+        samples = samples.mul_(modulation[:, None, :, rows]).to(x.dtype)
+        strip = matrix @ samples.view(n, channels * taps, count * width)
+        strips.append(strip.view(n, -1, count, width))
+    return torch.cat(strips, dim=2)
+
+
+OPERATORS = torch.library.Library("birefnet", "DEF")  # type: ignore[no-untyped-call]
+OPERATORS.define(  # type: ignore[no-untyped-call]
+    "deform_conv2d(Tensor x, Tensor offset, Tensor modulation, Tensor weight) -> Tensor"
+)
+OPERATORS.impl("deform_conv2d", deform_conv2d, "CompositeImplicitAutograd")  # type: ignore[no-untyped-call]
+
+
 class DeformableConv2d(nn.Module):
-    """k x k, stride 1: bilinear samples at learnt offsets, each scaled by 2 * sigmoid of a learnt modulation."""
+    """Offsets and modulation (2 * sigmoid) of the samples come from two ordinary convolutions."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__()
-        self.kernel = kernel
         taps, padding = kernel * kernel, kernel // 2
         self.offset_conv = nn.Conv2d(in_channels, 2 * taps, kernel, padding=padding)
         self.modulator_conv = nn.Conv2d(in_channels, taps, kernel, padding=padding)
         self.regular_conv = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, channels, height, width = x.shape
-        taps = self.kernel * self.kernel
-        grid = sample_positions(self.offset_conv(x), self.kernel)
-        scale = 2 * torch.sigmoid(self.modulator_conv(x).float())
-        weight = self.regular_conv.weight.view(-1, channels, taps)
-        source = x.float()  # the sampling weights stay in float32 with the positions
-        step = max(1, MAX_SAMPLE_BYTES // (n * channels * height * width * 4))
-        out: Tensor | None = None
-        for first in range(0, taps, step):
-            part = slice(first, min(first + step, taps))
-            count = part.stop - part.start
-            samples = F.grid_sample(
-                source,
-                grid[:, part].reshape(n, count * height, width, 2),
-                mode="bilinear",
-                padding_mode="zeros",
-                align_corners=False,
-            ).view(n, channels, count, height, width)
-            samples = (samples * scale[:, None, part]).to(x.dtype)
-            kernel = weight[:, :, part].reshape(-1, channels * count, 1, 1)
-            term = F.conv2d(samples.reshape(n, channels * count, height, width), kernel)
-            out = term if out is None else out + term
-        assert out is not None
-        return out
+        modulation = 2 * torch.sigmoid(self.modulator_conv(x).float())
+        weight, bias = self.regular_conv.weight, self.regular_conv.bias
+        out: Tensor = torch.ops.birefnet.deform_conv2d(x, self.offset_conv(x), modulation, weight)
+        return out if bias is None else out + bias.view(1, -1, 1, 1)
 
 
 class DeformableBranch(nn.Module):
@@ -99,5 +124,5 @@ class DeformablePyramid(nn.Module):
         # The pooled branch is constant over space: its share of the 1x1 convolution is one vector per image.
         split = self.WIDTH * 4
         mixed = F.conv2d(branches, self.conv1.weight[:, :split])
-        mixed = mixed + F.conv2d(self.global_avg_pool(x), self.conv1.weight[:, split:])
+        mixed = mixed + F.conv2d(self.global_avg_pool(x), self.conv1.weight[:, split:], self.conv1.bias)
         return F.relu(self.bn1(mixed))

@@ -124,12 +124,18 @@ class Decoder(nn.Module):
             p = p * torch.sigmoid(part(f"gdt_convs_attn_{step}")(part(f"gdt_convs_{step}")(p)))
             level = levels[step - 2]
             p = resize_to(p, level) + part(f"lateral_block{step}")(level)
-        # A 1x1 convolution commutes with the resize: one channel is resized instead of all.
-        conv = self.conv_out1[0]
-        assert isinstance(conv, nn.Conv2d)
-        weight, own = conv.weight, p.shape[1]
-        coarse = resize_to(F.conv2d(p, weight[:, :own]), image)
-        return coarse + F.conv2d(self.ipt_blk1(image), weight[:, own:], conv.bias), ungated
+        # A 1x1 convolution commutes with the resize: one channel is resized instead of all. Its other part goes into
+        # the convolution before it.
+        last = self.conv_out1[0]
+        assert isinstance(last, nn.Conv2d)
+        own = p.shape[1]
+        coarse = resize_to(F.conv2d(p, last.weight[:, :own]), image)
+        mixing, before = last.weight[:, own:], self.ipt_blk1.conv_out
+        assert last.bias is not None
+        assert before.bias is not None
+        weight = torch.einsum("oc,cikl->oikl", mixing[:, :, 0, 0], before.weight)
+        bias = last.bias + mixing[:, :, 0, 0] @ before.bias
+        return coarse + F.conv2d(self.ipt_blk1.conv1(image), weight, bias, padding=1), ungated
 
 
 @dataclass

@@ -59,29 +59,47 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(window))
         self.qkv = nn.Linear(width, width * 3)
         self.proj = nn.Linear(width, width)
+        self.kept: Tensor | None
+        self.register_buffer("kept", None, persistent=False)
 
-    def forward(self, x: Tensor, shift: int) -> Tensor:
-        _, rows, cols, tokens, _ = x.shape
+    def biases(self, shift: int) -> Tensor:
+        """Additive biases [kinds, heads, window², window²]. With a shift there are four kinds of windows: inner, last
+        column, last row, corner. Windows of one kind share one bias, so bias + mask is never stored per window.
+        """
+        tokens = self.window**2
         index = self.get_buffer("relative_position_index").flatten()
         bias = self.relative_position_bias_table[index].view(tokens, tokens, self.heads).permute(2, 0, 1)
+        if shift == 0:
+            return bias[None]
+        masks = [
+            region_mask(self.window, shift, row, col, bias) for row in (False, True) for col in (False, True)
+        ]
+        return torch.stack([bias + mask for mask in masks])
+
+    def keep_biases(self, shift: int) -> None:
+        """Compute the biases once: for a network whose weights change no more."""
+        self.kept = self.biases(shift).detach().contiguous()
+
+    def forward(self, x: Tensor, shift: int) -> Tensor:
+        rows, cols = x.shape[1:3]
+        biases = self.biases(shift) if self.kept is None else self.kept
         qkv = self.qkv(x)
         if shift == 0:
-            out = self._attend(qkv, bias.contiguous())
+            out = self._attend(qkv, biases[0])
         else:
-            # Windows of one kind share one mask, so bias + mask is never stored per window.
-            out = torch.empty_like(x, dtype=qkv.dtype)
-            for row, last_row in ((slice(0, rows - 1), False), (slice(rows - 1, rows), True)):
-                for col, last_col in ((slice(0, cols - 1), False), (slice(cols - 1, cols), True)):
-                    if qkv[:, row, col].numel():
-                        mask = region_mask(self.window, shift, last_row, last_col, bias)
-                        out[:, row, col] = self._attend(qkv[:, row, col], bias + mask)
+            lines = []
+            for row, band in enumerate((slice(0, rows - 1), slice(rows - 1, rows))):
+                parts = (qkv[:, band, : cols - 1], qkv[:, band, cols - 1 :])
+                line = [self._attend(p, biases[2 * row + col]) for col, p in enumerate(parts) if p.numel()]
+                lines += [torch.cat(line, dim=2)] if line else []
+            out = torch.cat(lines, dim=1)
         projected: Tensor = self.proj(out)
         return projected
 
     def _attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
         n, rows, cols, tokens, width = qkv.shape
         q, k, v = qkv.reshape(-1, tokens, 3, self.heads, width // 3 // self.heads).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
         return out.transpose(1, 2).reshape(n, rows, cols, tokens, width // 3)
 
 

@@ -60,7 +60,17 @@ def trust_store() -> ssl.SSLContext:
     return context
 
 
-async def cut_out(server: Server, fields: dict[str, Any], label: str, console: Console) -> dict[str, Any]:
+def progress_bars(console: Console) -> Progress:
+    """A context manager that shows the log and progress of the requests under way."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} frames{task.fields[rate]}"),
+    )
+    return Progress(*columns, console=console)
+
+
+async def cut_out(server: Server, fields: dict[str, Any], label: str, bars: Progress) -> dict[str, Any]:
     """Runs one request through the queue, showing its log and progress, and returns its output.
 
     Cancelling this coroutine (Ctrl-C) cancels the request. Raises `RequestFailed`.
@@ -69,7 +79,7 @@ async def cut_out(server: Server, fields: dict[str, Any], label: str, console: C
         try:
             submitted = _json(await client.post(QUEUE + ENDPOINT, json=fields))
             try:
-                await _watch(client, submitted["status_url"], label, console)
+                await _watch(client, submitted["status_url"], label, bars)
             except asyncio.CancelledError:
                 await client.put(submitted["cancel_url"])
                 raise
@@ -78,29 +88,23 @@ async def cut_out(server: Server, fields: dict[str, Any], label: str, console: C
             raise RequestFailed(f"{server.url} cannot be reached: {error}") from error
 
 
-async def _watch(client: httpx.AsyncClient, status_url: str, label: str, console: Console) -> None:
+async def _watch(client: httpx.AsyncClient, status_url: str, label: str, bars: Progress) -> None:
     """Shows the log and progress of a request until it ends."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} frames{task.fields[rate]}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=None, rate="")
-        shown = 0
-        while True:
-            status = _json(await client.get(status_url, params={"logs": 1}))
-            for line in status["logs"][shown:]:
-                if line["level"] != LogLevel.DEBUG:  # repeats the progress bar
-                    bar.console.print(f"  {line['message']}")
-            shown = len(status["logs"])
-            if status["status"] == "COMPLETED":
-                bar.update(task, completed=bar.tasks[0].total, rate="")
-                return
-            if (progress := status.get("progress")) and progress["frames_total"]:
-                done, total = progress["frames_done"], progress["frames_total"]
-                bar.update(task, completed=done, total=total, rate=_speed(progress))
-            await asyncio.sleep(POLL_S)
+    task = bars.add_task(label, total=None, rate="")
+    shown, total = 0, None
+    while True:
+        status = _json(await client.get(status_url, params={"logs": 1}))
+        for line in status["logs"][shown:]:
+            if line["level"] != LogLevel.DEBUG:  # repeats the progress bar
+                bars.console.print(f"  {label}: {line['message']}")
+        shown = len(status["logs"])
+        if status["status"] == "COMPLETED":
+            bars.update(task, completed=total, rate="")
+            return
+        if (progress := status.get("progress")) and progress["frames_total"]:
+            done, total = progress["frames_done"], progress["frames_total"]
+            bars.update(task, completed=done, total=total, rate=_speed(progress))
+        await asyncio.sleep(POLL_S)
 
 
 def _speed(progress: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 
-from serve_app.cli.client import RequestFailed, Server, cut_out, download, served, upload
+from serve_app.cli.client import RequestFailed, Server, cut_out, download, progress_bars, served, upload
 from serve_app.local.service import temporary
 
 console = Console(stderr=True)
@@ -64,7 +64,8 @@ async def _process(
             url = stack.enter_context(served(Path(source)))
         else:
             url = await upload(server, Path(source))
-        reply = await cut_out(server, {"video_url": url, **fields}, _name(source), console)
+        bars = stack.enter_context(progress_bars(console))
+        reply = await cut_out(server, {"video_url": url, **fields}, _name(source), bars)
     written = []
     for key, suffix in (("video", "cutout"), ("mask_video", "mask")):
         if key in reply:

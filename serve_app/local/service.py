@@ -100,7 +100,9 @@ def temporary(config: Path) -> Iterator[Profile]:
     """Like `running`, on free loopback ports and with a temporary data directory.
 
     Settings that share state with other services (database, artifacts) are reset: this one must not take their jobs.
+    Compiled networks are kept where the profile keeps them, because compiling takes seconds to minutes.
     """
+    cache = Profile.load(config).settings.engines_dir
     with tempfile.TemporaryDirectory(prefix="birefnet-data-") as data:
         private: dict[str, Any] = {
             "data_dir": Path(data),
@@ -108,6 +110,7 @@ def temporary(config: Path) -> Iterator[Profile]:
             "files": {"host": "127.0.0.1", "port": free_port(), "public_url": None, "upstream": None},
             "auth": {"required": False},
             "webhooks": {"key_file": None},
+            "segmenter": {"cache": cache},
         }
         with running(Profile.load(config, free_port(), **private)) as profile:
             yield profile

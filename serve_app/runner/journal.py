@@ -69,7 +69,7 @@ def _to_json(chunk: Chunk, piece: Piece) -> Json:
 
 def _from_json(row: Json) -> Piece:
     fields = row["provenance"]
-    provenance = Provenance(fields["checkpoint"], fields["device"], tuple(fields["size"]))
+    provenance = Provenance(**(fields | {"size": tuple(fields["size"])}))
     seconds, damage = StageSeconds(*row["seconds"]), tuple(row["damage"])
     if "frames" not in row:
         return EmptyPiece(provenance, seconds, damage)

@@ -48,10 +48,12 @@ def treatment(index: Index, output: PixelLayout, output_type: OutputType) -> lis
 
 
 def network(piece: Piece, request: JobRequest) -> str:
-    """The checkpoint, device and input size of the network that made the matte."""
+    """The checkpoint, device, engine and input size of the network that made the matte."""
     provenance = piece.provenance
     height, width = provenance.size
-    line = f"network: {provenance.checkpoint} on {provenance.device} at {width}x{height}"
+    line = (
+        f"network: {provenance.checkpoint} on {provenance.device} ({provenance.engine}) at {width}x{height}"
+    )
     if max(provenance.size) < request.operating_size:
         line += f" (its largest size; {request.operating_size}x{request.operating_size} was requested)"
     return line

@@ -6,11 +6,14 @@ A box mean of width r covers x - r//2 + 1 … x + r//2 of an image whose border 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 EPSILON = 1e-5
+CACHED = 128 << 10  # samples
 
 
 def _factors(number: int) -> list[int]:
@@ -39,24 +42,44 @@ def _box_sum(x: Tensor, radius: int, dim: int) -> Tensor:
     return x
 
 
+def _blocks(size: int, other: int, device: torch.device) -> Iterator[slice]:
+    """Slices of a side of `size`, the other side being `other`: on a CPU, what stays in its cache between additions."""
+    step = max(1, CACHED // other) if device.type == "cpu" else size
+    for first in range(0, size, step):
+        yield slice(first, min(first + step, size))
+
+
 def box_mean(x: Tensor, radius: int) -> Tensor:
     """Mean over radius x radius windows of N C H W, borders repeated, same size."""
     left, right = radius // 2 - 1 + radius % 2, radius // 2
     padded = F.pad(x, (left, right, left, right), mode="replicate")
-    return _box_sum(_box_sum(padded, radius, 3), radius, 2) / (radius * radius)
+    rows, width = padded.shape[2], x.shape[3]
+    across = x.new_empty((*x.shape[:2], rows, width))
+    out = torch.empty_like(x)
+    for part in _blocks(rows, padded.shape[3], x.device):
+        across[:, :, part] = _box_sum(padded[:, :, part], radius, 3)
+    for part in _blocks(width, rows, x.device):
+        out[..., part] = _box_sum(across[..., part], radius, 2).div_(radius * radius)
+    return out
 
 
 def _blend_pass(
     image: Tensor, front: Tensor, back: Tensor, alpha: Tensor, radius: int
 ) -> tuple[Tensor, Tensor]:
-    """One pass: (estimate of the foreground, mean of the background). All N C H W, 0..1."""
-    colours = image.shape[1]
-    means = box_mean(torch.cat((alpha, front * alpha, back * (1 - alpha)), dim=1), radius)
-    weight = means[:, :1]
-    front_mean = means[:, 1 : 1 + colours] / (weight + EPSILON)
-    back_mean = means[:, 1 + colours :] / (1 - weight + EPSILON)
-    residual = image - alpha * front_mean - (1 - alpha) * back_mean
-    return (front_mean + alpha * residual).clamp_(0, 1), back_mean
+    """One pass: (estimate of the foreground, mean of the background). All N C H W, 0..1. Colour by colour: the maps of
+    one colour are what a CPU can hold near itself.
+    """
+    rest = 1 - alpha
+    weight = box_mean(alpha, radius)
+    front_weight, back_weight = weight + EPSILON, 1 - weight + EPSILON
+    estimates, means = [], []
+    for one, before, behind in zip(*(torch.split(x, 1, dim=1) for x in (image, front, back)), strict=True):
+        front_mean = box_mean(before * alpha, radius).div_(front_weight)
+        back_mean = box_mean(behind * rest, radius).div_(back_weight)
+        residual = (one - alpha * front_mean).sub_(rest * back_mean)
+        estimates.append(front_mean.add_(residual.mul_(alpha)).clamp_(0, 1))
+        means.append(back_mean)
+    return torch.cat(estimates, dim=1), torch.cat(means, dim=1)
 
 
 def estimate_foreground(image: Tensor, alpha: Tensor, radii: tuple[int, int] = (90, 6)) -> Tensor:

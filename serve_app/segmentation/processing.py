@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from serve_app.birefnet.checkpoints import Checkpoint, load
+from serve_app.birefnet.checkpoints import Checkpoint, find
 from serve_app.birefnet.variants import VARIANTS
-from serve_app.errors import CheckpointError, InferenceFailed, JobCancelled
+from serve_app.errors import InferenceFailed, JobCancelled
 from serve_app.fal import Variant
 from serve_app.picture import Frames, Plane
 from serve_app.protocols import CutOptions, Cutout, Provenance
 from serve_app.segmentation.colour import from_rgb, keep_source, to_rgb
 from serve_app.segmentation.foreground import estimate_foreground, estimate_where_seen
 from serve_app.segmentation.matte import resized, snap_ends
+from serve_app.segmentation.networks import Network, make_network
 from serve_app.segmentation.tone_mapping import to_sdr
 from serve_app.settings import SegmenterSettings
 
@@ -54,18 +55,18 @@ class CutoutEngine:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str, dtype: torch.dtype, batch: int, threads: int
+        self, checkpoint: Checkpoint, network: Network, device: str, batch: int, threads: int
     ) -> None:
         self.checkpoint = checkpoint
+        self.network = network
         self.device = torch.device(device)
-        self.dtype = dtype
         self.batch = batch
-        # Convolutions run a quarter faster on a CPU with channels last, and on tensor cores.
-        self.model = checkpoint.model.to(self.device, memory_format=torch.channels_last)
         self._on_cpu = self.device.type == "cpu"
         if self._on_cpu:
             torch.set_num_threads(1)
         self._workers = ThreadPoolExecutor(threads if self._on_cpu else 1, thread_name_prefix="frames")
+        if checkpoint.max_size:  # then there is but one size
+            network.prepare(self.network_size(checkpoint.max_size))
 
     def network_size(self, operating_size: int) -> tuple[int, int]:
         """(height, width) at which the network sees a frame: as asked, clamped by an embedded checkpoint."""
@@ -76,6 +77,7 @@ class CutoutEngine:
         """Raises InferenceFailed, or JobCancelled when `cancelled()` turns true between batches."""
         started = time.perf_counter()
         size = self.network_size(options.operating_size)
+        self.network.prepare(size)
         step = 1 if self._on_cpu else max(1, self.batch * REFERENCE_PIXELS // (size[0] * size[1]))
         sheet = OutputBuffers.blank(len(frames), options)
 
@@ -91,7 +93,7 @@ class CutoutEngine:
         return Cutout(
             colour=replace(frames, planes=sheet.planes, layout=options.layout),
             matte=sheet.matte,
-            provenance=Provenance(self.checkpoint.name, str(self.device), size),
+            provenance=Provenance(self.checkpoint.name, str(self.device), self.network.name, size),
             seconds=time.perf_counter() - started,
         )
 
@@ -104,8 +106,7 @@ class CutoutEngine:
         planes = tuple(self._tensor(plane[rows]) for plane in frames.planes)
         rgb = to_rgb(planes, layout)
         sdr = to_sdr(rgb, layout, options.peak_nits)
-        pixels = to_network(sdr, size, self.dtype).contiguous(memory_format=torch.channels_last)
-        matte = to_matte(self.model(pixels).logits, (layout.height, layout.width))
+        matte = to_matte(self.network(to_network(sdr, size)), (layout.height, layout.width))
         if options.snap_matte:
             matte = snap_ends(matte)
         if layout.alpha:  # what the source hides stays hidden
@@ -141,17 +142,12 @@ class CutoutEngine:
 
 def make_engine(variant: Variant, settings: SegmenterSettings) -> CutoutEngine:
     """The engine of a variant as its settings describe it. Raises CheckpointError."""
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError(
-            f"the profile gives {variant.value} the device cuda, but this node shows no CUDA device to torch: "
-            "use a node with a GPU, or set `device: cpu`"
-        )
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    checkpoint = load(settings.checkpoint or VARIANTS[variant].repository, settings)
-    return CutoutEngine(checkpoint, settings.device, dtype, settings.batch, settings.threads)
+    checkpoint = find(settings.checkpoint or VARIANTS[variant].repository, settings)
+    network = make_network(checkpoint, settings)
+    return CutoutEngine(checkpoint, network, settings.device, settings.batch, settings.threads)
 
 
-def to_network(rgb: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+def to_network(rgb: Tensor, size: tuple[int, int]) -> Tensor:
     """N 3 H W float32, 0..1, to normalised network input of `size` = (height, width).
 
     The aspect ratio is not kept: plain stretching is how the checkpoints were trained.
@@ -160,7 +156,7 @@ def to_network(rgb: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor
         rgb = F.interpolate(rgb, size=size, mode="bilinear", antialias=True, align_corners=False)
     mean = torch.tensor(MEAN, device=rgb.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=rgb.device).view(1, 3, 1, 1)
-    return ((rgb - mean) / std).to(dtype)
+    return (rgb - mean) / std
 
 
 def to_matte(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,16 +1,13 @@
 """Segmenter deployment: runs the network of one variant.
 
-The engine is set by its import path and loaded in the replica, so that no other process imports torch, and benchmarks
-and tests can use a lighter engine.
+The engine is loaded in the replica, so that no other process imports torch, and benchmarks and tests can use a lighter
+engine.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
-from typing import Protocol
 
 from ray import serve
 
@@ -19,21 +16,9 @@ from serve_app.errors import CheckpointError
 from serve_app.fal import Variant
 from serve_app.picture import Frames
 from serve_app.protocols import CallLimits, CutOptions, Cutout
+from serve_app.segmentation.engines import Engine, make_engine
 from serve_app.settings import SegmenterSettings
 from serve_app.stages.worker_pool import WorkerPool
-
-
-class Engine(Protocol):
-    """Computes the cutout of frames. Called by one thread at a time."""
-
-    def cut_out(self, frames: Frames, options: CutOptions, cancelled: Callable[[], bool]) -> Cutout: ...
-
-
-def make_engine(variant: Variant, settings: SegmenterSettings) -> Engine:
-    """Create the engine of a variant with `settings.engine` ("module:function"). Raises `CheckpointError`."""
-    module, _, function = settings.engine.partition(":")
-    engine: Engine = getattr(import_module(module), function)(variant, settings)
-    return engine
 
 
 @serve.deployment

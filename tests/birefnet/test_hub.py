@@ -23,12 +23,12 @@ NAME = "somebody/small-birefnet"
 LOAD = """
 import sys
 from pathlib import Path
-from serve_app.birefnet.checkpoints import load
+from serve_app.birefnet.checkpoints import find
 from serve_app.settings import SegmenterSettings
 lock = Path(sys.argv[2]) if sys.argv[2] else None
 try:
-    checkpoint = load(sys.argv[1], SegmenterSettings(lock=lock, offline=sys.argv[3] == "offline"))
-    print("loaded", checkpoint.name, checkpoint.model.config.backbone)
+    checkpoint = find(sys.argv[1], SegmenterSettings(lock=lock, offline=sys.argv[3] == "offline"))
+    print("loaded", checkpoint.name, checkpoint.network().config.backbone)
 except Exception as error:
     print(type(error).__name__, error)
 """

@@ -38,7 +38,7 @@ class LightEngine:
         return Cutout(
             in_layout(frames, options.layout),
             matte,
-            Provenance("light", "cpu", (height, width)),
+            Provenance("light", "cpu", "disc", (height, width)),
             time.perf_counter() - started,
         )
 

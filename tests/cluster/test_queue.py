@@ -79,7 +79,7 @@ def test_the_log_tells_true_figures_in_order(service: Service, url: UrlOf) -> No
         r"queued",
         r"downloaded \d+(\.\d\d MB| bytes) in \d+\.\d s",
         r"indexed: 96x64, 25\.000 frames/s, 30 frames, 1\.20 s, h264, aac 48000 Hz \w+",
-        r"network: .* on cpu at 256x256 \(its largest size; 1024x1024 was requested\)",
+        r"network: .* on cpu \(openvino float32\) at 256x256 \(its largest size; 1024x1024 was requested\)",
         r"segmented 30 frames in \d+\.\d s \(\d+\.\d frames/s\)",
         r"joining 2 pieces",
         r"checked output\.mp4: 96x64, 30 frames, 1\.20 s, .*",

@@ -37,14 +37,14 @@ def test_a_figure_that_was_changed_by_hand_shows(tmp_path: Path) -> None:
         (tmp_path / path.name).write_text(path.read_text())
     file = tmp_path / "network.json"
     data = json.loads(file.read_text())
-    data["rows"][0]["wall_s"] += 1
+    data["rows"][0]["cpu_s"] += 1
     file.write_text(json.dumps(data))
     page = next(page for page in PAGES if page.name == "5-performance.md").read_text()
     assert written(page, tables(tmp_path)) != page
 
 
 def test_figures_are_read_as_they_were_saved(tmp_path: Path) -> None:
-    figures = Figures("network", {"size": 512}, Machine.here(), [{"network": "tiny", "wall_s": 1.5}])
+    figures = Figures("network", {"size": 512}, Machine.here(), [{"network": "tiny", "cpu_s": 1.5}])
     figures.save(tmp_path / "network.json")
     assert Figures.load("network", tmp_path) == figures
-    assert figures.row(network="tiny")["wall_s"] == 1.5
+    assert figures.row(network="tiny")["cpu_s"] == 1.5

@@ -16,13 +16,16 @@ from serve_app.protocols import Chunk, EmptyPiece, PieceRef, Provenance, StageSe
 from serve_app.runner.journal import Journal
 
 CHUNKS = [Chunk(0, None, 100, (), 8), Chunk(1, 100, 200, (0,), 8), Chunk(2, 200, None, (100,), 8)]
-MADE_BY = Provenance("checkpoint", "cpu", (256, 320))
+MADE_BY = Provenance("checkpoint", "cpu", "openvino float32", (256, 320))
 SECONDS = StageSeconds(1.5, 0.25)
 PIECE = PieceRef("work/job/pieces/000000", None, 9, 8, 0, 99, "ab", None, MADE_BY, SECONDS, (7,))
 EMPTY = EmptyPiece(MADE_BY, SECONDS, (7, 9))
 # As the version before `EmptyPiece` and the digest of a mask's piece wrote them.
 OLD = {key: value for key, value in asdict(PIECE).items() if key not in ("mask_sha256", "damage")}
 OLD_EMPTY = OLD | {"size": 0, "frames": 0, "last_pts": 0, "sha256": ""}
+BEFORE_ENGINES = asdict(PIECE) | {
+    "provenance": {"checkpoint": "checkpoint", "device": "cpu", "size": [256, 320]}
+}
 
 
 @pytest.fixture
@@ -68,6 +71,7 @@ async def test_a_piece_of_another_cut_is_made_again(store: SqlJobStore) -> None:
         (asdict(PIECE), PIECE),
         (OLD, None),
         (OLD_EMPTY, None),
+        (BEFORE_ENGINES, None),
         (asdict(PIECE) | {"new": 1}, None),
         ({key: value for key, value in asdict(PIECE).items() if key != "sha256"}, None),
         ({}, None),

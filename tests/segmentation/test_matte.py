@@ -17,8 +17,8 @@ from tests.segmentation.test_processing import BASE, frames_of, options
 
 
 @pytest.fixture(scope="module")
-def engine() -> CutoutEngine:
-    return make_engine(Variant.LIGHT, SegmenterSettings())
+def engine(tmp_path_factory: pytest.TempPathFactory) -> CutoutEngine:
+    return make_engine(Variant.LIGHT, SegmenterSettings(cache=tmp_path_factory.mktemp("engines")))
 
 
 def test_levels() -> None:

@@ -18,7 +18,7 @@ def picture() -> np.ndarray:
 @pytest.mark.parametrize("size", [(64, 96), (256, 256), (320, 512)])
 def test_input_is_resized_as_pillow_does(picture: np.ndarray, size: tuple[int, int]) -> None:
     rgb = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
-    found = to_network(rgb, size, torch.float32)
+    found = to_network(rgb, size)
     expected = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR)) / 255
     expected = (expected - np.array(MEAN)) / np.array(STD)
     assert np.abs(found[0].permute(1, 2, 0).numpy() - expected).max() < 1.2 / 255 / min(STD)

@@ -43,7 +43,7 @@ from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
 from tests.cluster.media import shown_at
 
-PROVENANCE = Provenance("none", "cpu", (64, 64))
+PROVENANCE = Provenance("none", "cpu", "none", (64, 64))
 
 
 def never() -> bool:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from serve_app.birefnet.checkpoints import Checkpoint
+from serve_app.birefnet.configuration import BiRefNetConfig
 from serve_app.fal import OutputType, Quality, WriteMode
 from serve_app.picture import UNKNOWN_PEAK
 from serve_app.protocols import (
@@ -46,13 +45,18 @@ ALPHA_BOUND = {
 }  # of 255, where nothing or all is seen
 
 
-class KnownMatte(nn.Module):
+class KnownMatte:
     """In the place of the network: certain of all columns but a few."""
 
-    def forward(self, pixels: torch.Tensor) -> SimpleNamespace:
+    name = "known"
+
+    def prepare(self, size: tuple[int, int]) -> None:
+        """Nothing is compiled."""
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         across = (torch.arange(pixels.shape[-1]) + 0.5) / pixels.shape[-1]
         row = torch.where(across < (OPAQUE + CLEAR) / 2, 5.3, -5.3)  # 254 and 1, as networks say it
-        return SimpleNamespace(logits=row.expand(pixels.shape[0], 1, pixels.shape[-2], -1))
+        return row.expand(pixels.shape[0], 1, pixels.shape[-2], -1)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def engine() -> CutoutEngine:
-    return CutoutEngine(Checkpoint("known", KnownMatte(), None), "cpu", torch.float32, batch=1, threads=1)  # type: ignore[arg-type]
+    return CutoutEngine(
+        Checkpoint("known", Path(), BiRefNetConfig()), KnownMatte(), "cpu", batch=1, threads=1
+    )
 
 
 @pytest.fixture(scope="module")
