@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_STAMP := tests/clients/node_modules/.installed
 
-.PHONY: help setup node demo serve check test test-fast bench bulk train clean
+.PHONY: help setup node demo serve check test test-fast gpu bench bulk train clean
 
 help:
 	@echo "make demo       remove the background of a clip, results in demo-output/"
@@ -46,6 +46,9 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not cluster"
+
+gpu: setup
+	FAIL_WITHOUT_CUDA=1 $(BIN)/python -m pytest -m gpu
 
 bench: setup
 	$(BIN)/python -m benchmarks.network
