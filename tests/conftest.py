@@ -30,6 +30,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pluggy.Resul
     """With REQUIRE_ALL=1 a skip is a failure; only tests that need a GPU may be skipped."""
     outcome = yield
     report = outcome.get_result()
-    if report.skipped and os.environ.get("REQUIRE_ALL") == "1" and "gpu" not in item.keywords:
+    if report.skipped and os.environ.get("REQUIRE_ALL") == "1" and item.get_closest_marker("gpu") is None:
         report.outcome = "failed"
         report.longrepr = f"skipped although REQUIRE_ALL=1: {report.longrepr}"

@@ -13,7 +13,7 @@ from serve_app.segmentation.matte import ENDS, snap_ends
 from serve_app.segmentation.processing import CutoutEngine, make_engine
 from serve_app.settings import SegmenterSettings
 from serve_app.video.formats import cutout_layout
-from tests.segmentation.test_processing import BASE, frames_of, options
+from tests.segmentation.frame_path import BASE, frames_of, options_for
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_the_inside_of_a_subject_is_opaque_and_the_sources_own(engine: CutoutEng
     """By the reference's arithmetic next to nothing is: 254 is its most certain level."""
     frames = frames_of(BASE)
     snapped, plain = (
-        engine.cut_out(frames, options(BASE, snap_matte=snap), lambda: False) for snap in (True, False)
+        engine.cut_out(frames, options_for(BASE, snap_matte=snap), lambda: False) for snap in (True, False)
     )
     sure = plain.matte >= 250
     assert sure.mean() > 0.1 and (plain.matte == 255).mean() < 0.1 * sure.mean()
@@ -50,16 +50,16 @@ def test_the_inside_of_a_subject_is_opaque_and_the_sources_own(engine: CutoutEng
 def test_off_is_the_references_arithmetic(engine: CutoutEngine) -> None:
     """Snapping is all that lies between."""
     frames = frames_of(BASE)
-    plain = engine.cut_out(frames, options(BASE, snap_matte=False), lambda: False)
-    snapped = engine.cut_out(frames, options(BASE), lambda: False)
+    plain = engine.cut_out(frames, options_for(BASE, snap_matte=False), lambda: False)
+    snapped = engine.cut_out(frames, options_for(BASE), lambda: False)
     assert np.array_equal(snap_ends(torch.from_numpy(plain.matte)).numpy(), snapped.matte)
 
 
 def test_samples_that_are_not_square_are_scaled(engine: CutoutEngine) -> None:
     layout = replace(cutout_layout(BASE, OutputType.WEBM), width=130)
-    cutout = engine.cut_out(frames_of(BASE), replace(options(BASE), layout=layout), lambda: False)
+    cutout = engine.cut_out(frames_of(BASE), replace(options_for(BASE), layout=layout), lambda: False)
     assert cutout.matte.shape == (3, 63, 130)
     assert [plane.shape[1:] for plane in cutout.colour.planes] == [(63, 130), (32, 65), (32, 65)]
-    whole = engine.cut_out(frames_of(BASE), options(BASE), lambda: False)
+    whole = engine.cut_out(frames_of(BASE), options_for(BASE), lambda: False)
     columns = np.arange(130) * 97 // 130
     assert np.abs(cutout.matte.astype(int) - whole.matte[:, :, columns]).mean() < 6
