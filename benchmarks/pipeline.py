@@ -29,7 +29,7 @@ from serve_app.local.service import running
 from serve_app.protocols import CutOptions, Frames, IndexBrief, JoinRequest
 from serve_app.runner.chunk_calls import encode_settings
 from serve_app.runner.plan import ChunkLimits, plan_chunks
-from serve_app.segmentation.processing import make_engine
+from serve_app.segmentation.engines import make_engine
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
 from serve_app.video.formats import cutout_layout, has_alpha
