@@ -153,6 +153,7 @@ def test_a_planted_error_shows(networks: Networks, monkeypatch: pytest.MonkeyPat
     assert not found.within(BOUNDS[torch.float32]), found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_is_within_its_bounds(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     """On a CPU, with the same steps as on a GPU; and an error in the network is not within them."""

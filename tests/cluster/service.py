@@ -129,8 +129,8 @@ class Service:
         return [pid for pid in descendants(self.process.pid) if title.match(command_of(pid))]
 
     def leftovers(self) -> list[str]:
-        """Files in the data directory besides the job table, logs, keys and finished outputs."""
-        kept = ("jobs.sqlite", "secret", "webhook", "logs/", "tls/", "artifacts/outputs/")
+        """Files in the data directory besides the job table, logs, keys, compiled networks and finished outputs."""
+        kept = ("jobs.sqlite", "secret", "webhook", "engines/", "logs/", "tls/", "artifacts/outputs/")
         files = (  # directories may vanish while they are walked
             (Path(top) / name).relative_to(self.data_dir).as_posix()
             for top, _, names in os.walk(self.data_dir)
