@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from http.client import HTTPConnection, HTTPSConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -130,13 +131,15 @@ class Service:
 
     def leftovers(self) -> list[str]:
         """Files in the data directory besides the job table, logs, keys, compiled networks and finished outputs."""
-        kept = ("jobs.sqlite", "secret", "webhook", "engines/", "logs/", "tls/", "artifacts/outputs/")
+        kept = ("jobs.sqlite", "secret", "webhook", "logs/", "tls/", "artifacts/outputs/")
         files = (  # directories may vanish while they are walked
             (Path(top) / name).relative_to(self.data_dir).as_posix()
             for top, _, names in os.walk(self.data_dir)
             for name in names
         )
-        return sorted(name for name in files if not name.startswith(kept))
+        return sorted(
+            name for name in files if not name.startswith(kept) and not fnmatch(name, "engines/*.blob")
+        )
 
 
 @contextmanager
