@@ -1,6 +1,6 @@
 """The network: `from serve_app.birefnet import BiRefNetConfig, BiRefNetForImageSegmentation`.
 
-Both classes are loaded when they are first asked for, because torch and transformers come with them: a process that
+Both classes are loaded on first use, because torch and transformers come with them: a process that
 wants the table of variants alone imports `serve_app.birefnet.variants` and pays for neither.
 """
 

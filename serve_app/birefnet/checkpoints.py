@@ -136,6 +136,6 @@ def _compare(shapes: dict[str, tuple[int, ...]], config: BiRefNetConfig, directo
     shared = expected.keys() & shapes.keys()
     wrong = sorted(f"{k}: {shapes[k]} instead of {expected[k]}" for k in shared if shapes[k] != expected[k])
     found = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
-    told = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in found.items() if keys)
-    if told:
-        raise CheckpointMismatch(f"{directory / WEIGHTS} does not fit {config.backbone}: {told}")
+    summary = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in found.items() if keys)
+    if summary:
+        raise CheckpointMismatch(f"{directory / WEIGHTS} does not fit {config.backbone}: {summary}")
