@@ -10,7 +10,7 @@ import hypothesis  # its plugin would import it late, beside running threads: Py
 import pluggy
 import pytest
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.artifacts.s3", "tests.databases"]
 
 # An example may take any time: the machine may be busy.
 hypothesis.settings.register_profile("busy", deadline=None)

@@ -28,6 +28,7 @@ from tests.jobs.steps import newest
 APP = "/fal-ai/birefnet"
 PATH = APP + "/v2/video"
 SUBMIT = "/queue" + PATH
+FORMS = ["/queue" + APP, "/queue" + PATH]  # of a job's URL
 INPUT = {"video_url": "http://host.example/v.mp4"}
 SIGNER = Signer(b"k" * 32)
 MEDIA = MediaFile("outputs/ab12/output.mp4", "video/mp4", "output.mp4", 1234, 640, 360, 23.976, 5.5, 132)
@@ -130,3 +131,8 @@ async def submitted(client: httpx.AsyncClient, **options: Any) -> str:
 async def only_job(store: SqlJobStore) -> Job:
     (job,) = await newest(store, 10)
     return job
+
+
+async def claimed(harness: ApiHarness) -> Claim:
+    (claim,) = await harness.store.claim("runner", 60.0, 1)
+    return claim

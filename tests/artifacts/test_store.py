@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.artifacts.store import Artifacts
-from tests.artifacts.s3 import moto_fixture, node_disk, s3_fixture  # noqa: F401
+from tests.artifacts.s3 import node_disk
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.artifacts.s3 import S3Server, moto_fixture  # noqa: F401
+from tests.artifacts.s3 import S3Server
 from tests.cluster.media import read
 from tests.cluster.service import ENDPOINT, JOB_S, MediaServer, Service
 from tests.video.clips import X264, Clip, make

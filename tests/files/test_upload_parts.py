@@ -16,7 +16,7 @@ from serve_app.artifacts.store import Artifacts, NodeDisk
 from serve_app.files.app import make_files_app
 from serve_app.files.upload_names import new_upload
 from serve_app.files.uploads import parts_token
-from tests.artifacts.s3 import S3Server, moto_fixture, s3_fixture  # noqa: F401
+from tests.artifacts.s3 import S3Server
 from tests.files.uploads_harness import (
     DATA,
     LIMITS,

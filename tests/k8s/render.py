@@ -50,16 +50,16 @@ def has_kustomize() -> bool:
     if shutil.which("kubectl") is None:
         return False
     asked = ["kubectl", "version", "--client", "--output", "json"]
-    told = subprocess.run(asked, capture_output=True, text=True)
-    return told.returncode == 0 and "kustomizeVersion" in json.loads(told.stdout)
+    done = subprocess.run(asked, capture_output=True, text=True)
+    return done.returncode == 0 and "kustomizeVersion" in json.loads(done.stdout)
 
 
 def render_by_kubectl(directory: Path) -> list[Resource]:
     asked = ["kubectl", "kustomize", str(directory)]
-    told = subprocess.run(asked, capture_output=True, text=True)
-    if told.returncode:
-        raise RenderError(told.stderr.strip())
-    return list(yaml.safe_load_all(told.stdout))
+    done = subprocess.run(asked, capture_output=True, text=True)
+    if done.returncode:
+        raise RenderError(done.stderr.strip())
+    return list(yaml.safe_load_all(done.stdout))
 
 
 def apply(document: Any, operations: list[Operation]) -> Any:

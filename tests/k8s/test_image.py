@@ -65,7 +65,7 @@ def test_the_image_is_the_packages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("RAY_VERSION=2.60.0", "RAY_VERSION=2.60.1", "RAY_VERSION is not"),
         ("PROXY_HEALTH_CHECK_PERIOD_S=1", "PROXY_HEALTH_CHECK_PERIOD=1", "ENV lacks RAY_SERVE_PROXY"),
@@ -73,10 +73,10 @@ def test_the_image_is_the_packages() -> None:
         ("-py311-gpu", "-py310-gpu", "not on the official image"),
     ],
 )
-def test_a_slip_in_the_dockerfile_shows(old: str, new: str, told: str) -> None:
+def test_a_slip_in_the_dockerfile_shows(old: str, new: str, message: str) -> None:
     assert old in DOCKERFILE
     (problem,) = image_problems(DOCKERFILE.replace(old, new))
-    assert problem.startswith(told)
+    assert problem.startswith(message)
 
 
 def test_what_is_copied_is_let_through() -> None:
@@ -96,7 +96,7 @@ def test_what_is_copied_is_let_through() -> None:
 
 
 def version_problems(manifests: Manifests) -> list[str]:
-    """The operator is told the version of Ray; the tags of the images are the package's."""
+    """The manifests name the version of Ray; the tags of the images are the package's."""
     found = []
     if manifests.cluster.get("rayVersion") != pinned_ray():
         found.append(f"rayVersion is not {pinned_ray()}")

@@ -35,7 +35,7 @@ def drop(path: str) -> Operation:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize(
-    ("kind", "operation", "told"),
+    ("kind", "operation", "message"),
     [
         ("RayService", put(f"{CONTAINER}/imagee", "x"), "'imagee' was unexpected"),
         ("RayService", put(f"{HEAD}/rayStartParam", {}), "'rayStartParam' was unexpected"),
@@ -53,9 +53,9 @@ def drop(path: str) -> Operation:
         ("ConfigMap", put("/dta", {}), "'dta' was unexpected"),
     ],
 )
-def test_the_schema_finds_a_typo(overlay: str, kind: str, operation: Operation, told: str) -> None:
+def test_the_schema_finds_a_typo(overlay: str, kind: str, operation: Operation, message: str) -> None:
     (problem,) = schema_problems(Manifests.of(overlay).patched(kind, operation))
-    assert told in problem
+    assert message in problem
 
 
 def test_the_schema_finds_a_typo_in_a_claim() -> None:
@@ -76,7 +76,7 @@ ENTRY = "    deployments:\n      - name: Encoder\n        "
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("proxy_location", "proxy", "unknown key proxy"),
         ("  port: 8000", "  prot: 8000", "unknown key http_options.prot"),
@@ -110,13 +110,13 @@ ENTRY = "    deployments:\n      - name: Encoder\n        "
         ),
     ],
 )
-def test_the_serve_config_is_read_strictly(overlay: str, old: str, new: str, told: str) -> None:
+def test_the_serve_config_is_read_strictly(overlay: str, old: str, new: str, message: str) -> None:
     problems = serve_problems(Manifests.of(overlay).rewritten(old, new))
-    assert any(told in problem for problem in problems), problems
+    assert any(message in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("num_cpus: 2", "num_cpus: 20", "no pod can hold one replica of Encoder"),
         ("num_cpus: 1\n", "num_cpus: 0\n", "Decoder asks for no CPU"),
@@ -131,13 +131,13 @@ def test_the_serve_config_is_read_strictly(overlay: str, old: str, new: str, tol
         ),
     ],
 )
-def test_what_does_not_fit_shows(old: str, new: str, told: str) -> None:
+def test_what_does_not_fit_shows(old: str, new: str, message: str) -> None:
     problems = fit_problems(Manifests.of("gpu").rewritten(old, new))
-    assert any(problem.startswith(told) for problem in problems), problems
+    assert any(problem.startswith(message) for problem in problems), problems
 
 
 @pytest.mark.parametrize(
-    ("operation", "told"),
+    ("operation", "message"),
     [
         (put(f"{CONTAINER}/resources/limits/cpu", "1"), "maximum: the deployments want 1.1 cpus"),
         (put(f"{WORKER}/rayStartParams/num-cpus", "1"), "maximum: the deployments want 1.1 cpus"),
@@ -145,14 +145,14 @@ def test_what_does_not_fit_shows(old: str, new: str, told: str) -> None:
         (put(f"{CONTAINER}/resources/limits/cpu", "50m"), "maximum: the deployments want 1.1 cpus"),
     ],
 )
-def test_a_group_that_is_too_small_shows(operation: Operation, told: str) -> None:
+def test_a_group_that_is_too_small_shows(operation: Operation, message: str) -> None:
     problems = fit_problems(Manifests.of("cpu-demo").patched("RayService", operation))
-    assert any(problem.startswith(told) for problem in problems), problems
+    assert any(problem.startswith(message) for problem in problems), problems
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize(
-    ("kind", "operation", "told"),
+    ("kind", "operation", "message"),
     [
         ("RayService", put("/metadata/name", "b" * 48), "48 characters, 47 are allowed"),
         ("RayService", put("/metadata/name", "2birefnet"), "no DNS-1035 label"),
@@ -199,14 +199,14 @@ def test_a_group_that_is_too_small_shows(operation: Operation, told: str) -> Non
         ("ConfigMap", put("/data/RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "10"), "lacks"),
     ],
 )
-def test_the_rules_find_a_fault(overlay: str, kind: str, operation: Operation, told: str) -> None:
+def test_the_rules_find_a_fault(overlay: str, kind: str, operation: Operation, message: str) -> None:
     problems = rule_problems(Manifests.of(overlay).patched(kind, operation))
-    assert any(told in problem for problem in problems), problems
+    assert any(message in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("host: 0.0.0.0", "host: 127.0.0.1", "host 0.0.0.0"),
         ("port: 8001", "port: 9001", "the application listens on 8000 and 9001"),
@@ -214,18 +214,18 @@ def test_the_rules_find_a_fault(overlay: str, kind: str, operation: Operation, t
         ("data_dir: /data", "data_dir: /dta", "nothing is mounted at /dta"),
     ],
 )
-def test_the_rules_read_the_serve_config(overlay: str, old: str, new: str, told: str) -> None:
+def test_the_rules_read_the_serve_config(overlay: str, old: str, new: str, message: str) -> None:
     problems = rule_problems(Manifests.of(overlay).rewritten(old, new))
-    assert any(told in problem for problem in problems), problems
+    assert any(message in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize(
-    ("kind", "operation", "told"),
+    ("kind", "operation", "message"),
     [
         ("PersistentVolumeClaim", put("/spec/accessModes", ["ReadWriteMany"]), "so ReadWriteOnce"),
         ("PersistentVolumeClaim", put("/metadata/name", "dta"), "there is no claim birefnet-data"),
     ],
 )
-def test_the_rules_read_the_claim(kind: str, operation: Operation, told: str) -> None:
+def test_the_rules_read_the_claim(kind: str, operation: Operation, message: str) -> None:
     problems = rule_problems(Manifests.of("gpu").patched(kind, operation))
-    assert any(told in problem for problem in problems), problems
+    assert any(message in problem for problem in problems), problems

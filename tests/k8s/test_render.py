@@ -37,7 +37,7 @@ def test_both_renderers_agree(directory: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "told"),
+    ("name", "old", "new", "message"),
     [
         ("kustomization.yaml", "patches:", "patchess:", "patchess"),
         ("kustomization.yaml", "name: birefnet", "name: birefnett", "0 times"),
@@ -49,12 +49,12 @@ def test_both_renderers_agree(directory: str) -> None:
         ("serve.yaml", "name: birefnet", "name: birefnett", "0 times"),
     ],
 )
-def test_a_typo_in_an_overlay_shows(tmp_path: Path, name: str, old: str, new: str, told: str) -> None:
+def test_a_typo_in_an_overlay_shows(tmp_path: Path, name: str, old: str, new: str, message: str) -> None:
     tree = shutil.copytree(K8S, tmp_path / "k8s")
     path = tree / "overlays" / "gpu" / name
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises((RenderError, FileNotFoundError), match=told):
+    with pytest.raises((RenderError, FileNotFoundError), match=message):
         render(tree / "overlays" / "gpu")
 
 
