@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
 from serve_app.artifacts.store import NodeDisk
@@ -58,8 +61,21 @@ class _Record(logging.Handler):
         self._requests.append(f"{method} {rest.partition(' ')[0]}")
 
 
+def put_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 checks `If-None-Match` and writes in one step. moto takes two, and another request can come between them."""
+    lock, put = threading.Lock(), S3Response.put_object
+
+    def put_object(self: S3Response) -> Any:
+        with lock:
+            return put(self)
+
+    monkeypatch.setattr(S3Response, "put_object", put_object)
+
+
 @pytest.fixture(scope="session", name="moto")
 def moto_fixture() -> Iterator[S3Server]:
+    monkeypatch = pytest.MonkeyPatch()
+    put_one_at_a_time(monkeypatch)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -74,6 +90,7 @@ def moto_fixture() -> Iterator[S3Server]:
     log.setLevel(level)
     log.propagate = spread
     server.stop()
+    monkeypatch.undo()
 
 
 @pytest.fixture(name="s3")
