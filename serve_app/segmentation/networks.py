@@ -10,7 +10,6 @@ from torch import Tensor
 from serve_app.birefnet.checkpoints import Checkpoint
 from serve_app.birefnet.folding import fold
 from serve_app.errors import CheckpointError
-from serve_app.segmentation.openvino_network import OpenVinoNetwork, computes_in_bfloat16
 from serve_app.settings import SegmenterSettings
 
 
@@ -59,7 +58,12 @@ def make_network(checkpoint: Checkpoint, settings: SegmenterSettings) -> Network
         )
     if engine == "auto":
         engine = "torch" if device == "cuda" else "openvino"
-    fast = device == "cuda" or (engine == "openvino" and computes_in_bfloat16())
+    fast = device == "cuda"
+    if engine == "openvino":
+        # Here, so that replicas of other engines do not load the library.
+        from serve_app.segmentation.openvino_network import OpenVinoNetwork, computes_in_bfloat16
+
+        fast = fast or computes_in_bfloat16()
     dtype = settings.dtype
     if dtype == "auto":
         dtype = "bfloat16" if fast and checkpoint.config.bears_bfloat16 else "float32"

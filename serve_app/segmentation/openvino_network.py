@@ -13,6 +13,7 @@ import uuid
 import warnings
 from pathlib import Path
 
+import numpy as np
 import openvino as ov
 import openvino.opset8 as operations
 import torch
@@ -44,6 +45,7 @@ class OpenVinoNetwork:
         self.name = f"openvino {dtype}"
         self._checkpoint, self._dtype, self._cache = checkpoint, dtype, cache
         self._core = ov.Core()
+        _use_once(self._core)
         self._options = {
             "INFERENCE_PRECISION_HINT": HINTS[dtype],
             "NUM_STREAMS": threads,
@@ -99,6 +101,19 @@ class OpenVinoNetwork:
         for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*.blob"):
             if old != path:
                 old.unlink(missing_ok=True)
+
+
+def _use_once(core: ov.Core) -> None:
+    """One inference of a network of one operation, by the one thread that there is yet.
+
+    At their first use the Python bindings fill static tables, in which C++ lets one thread in and the others wait. That
+    thread may give up the GIL inside, and one that waits keeps it: two first inferences side by side can wait for each
+    other for ever, and the replica with them.
+    """
+    pixels = operations.parameter([1], np.float32)
+    request = core.compile_model(ov.Model([operations.relu(pixels)], [pixels]), "CPU").create_infer_request()
+    request.infer([np.zeros(1, np.float32)], share_inputs=True)
+    request.get_output_tensor().data.copy()
 
 
 def convert(checkpoint: Checkpoint, shape: tuple[int, ...]) -> ov.Model:

@@ -113,6 +113,28 @@ def test_threads_and_processes_compute_the_same_bits(tmp_path: Path) -> None:
         assert torch.equal(torch.load(tmp_path / "logits"), alone)
 
 
+FIRST_USE = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tests.segmentation.test_networks import PIXELS, embedded, made
+network = made(embedded(), "openvino", "float32", Path(sys.argv[1]))
+network.prepare((64, 64))
+sys.setswitchinterval(1e-6)
+for _ in range(3):  # Python that wants the GIL, as in a replica
+    threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(lambda one: network(one[None]), PIXELS))
+"""
+
+
+def test_the_first_inferences_of_a_process_may_run_side_by_side(tmp_path: Path) -> None:
+    """OpenVINO's bindings deadlocked here in five of six processes."""
+    for _ in range(4):
+        command = [sys.executable, "-c", FIRST_USE, str(tmp_path)]
+        subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=120)
+
+
 def test_a_converted_network_is_kept_and_the_one_before_it_is_not(tmp_path: Path) -> None:
     made(embedded(), "openvino", "float32", tmp_path).prepare((64, 64))
     (kept,) = tmp_path.iterdir()
