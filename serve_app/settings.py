@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
@@ -157,14 +157,23 @@ class ExpirySettings(_Part):
     every_s: float = Field(60.0, gt=0)
 
 
-class FetchSettings(_Part):
-    """Limits of fetching a source. `allow_private`: whether hosts outside the public internet are allowed."""
+class AddressSettings(_Part):
+    """Where clients' URLs may lead: networks such as "10.1.0.0/16"; `deny` takes precedence. ports: None means all."""
+
+    allow_private: bool = True  # local profile: sources and receivers of webhooks may be on this machine
+    allow: tuple[IPvAnyNetwork, ...] = ()
+    deny: tuple[IPvAnyNetwork, ...] = ()
+    ports: tuple[int, ...] | None = None
+
+
+class FetchSettings(AddressSettings):
+    """Limits of fetching a source."""
 
     max_bytes: int = 20 << 30
     connect_s: float = 10.0
     read_s: float = 60.0
     total_s: float = 3600.0
-    allow_private: bool = True  # local profile: http://127.0.0.1/… is a valid source
+    max_redirects: int = Field(5, ge=0)
 
 
 class AuthSettings(_Part):
@@ -174,7 +183,7 @@ class AuthSettings(_Part):
     cache_s: float = Field(5.0, ge=0)
 
 
-class WebhookSettings(_Part):
+class WebhookSettings(AddressSettings):
     """Delivery of webhooks. The delay between attempts doubles from `first_delay_s` to `longest_delay_s`.
 
     key_file: the signing keys, shared by all processes of a cluster; default: in the data directory.
@@ -183,7 +192,6 @@ class WebhookSettings(_Part):
     """
 
     key_file: Path | None = None
-    allow_private: bool = True  # local profile: the receiver may be on this machine
     first_limit_s: float = Field(15.0, gt=0)
     retry_limit_s: float = Field(120.0, gt=0)
     max_retries: int = Field(31, ge=0)
@@ -239,12 +247,8 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     @model_validator(mode="after")
-    def _absolute(self) -> Settings:
+    def _whole(self) -> Settings:
         self.data_dir = self.data_dir.expanduser().absolute()
-        return self
-
-    @model_validator(mode="after")
-    def _one_secret(self) -> Settings:
         if self.artifacts and "://" in self.artifacts and self.secret is None:
             raise ValueError(
                 "artifacts in a bucket need a `secret` that all nodes share: set BIREFNET_SECRET to a random text, "

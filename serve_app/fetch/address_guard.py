@@ -11,17 +11,17 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import cache
 
 import httpcore
 import httpx
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from serve_app.fetch.addresses import Address, is_permitted
+from serve_app.settings import AddressSettings
+
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 Permission = Callable[[Address], bool]
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressGuardError(Exception):
@@ -40,22 +40,12 @@ class AddressRefused(AddressGuardError):
     """An address of `host` is not permitted."""
 
 
-def is_public(address: Address) -> bool:
-    """Whether `address` is on the public internet; of an IPv6 address that embeds an IPv4 one, the latter decides."""
-    if isinstance(address, ipaddress.IPv6Address):
-        embedded = address.ipv4_mapped or address.sixtofour
-        if address.teredo:
-            embedded = address.teredo[1]
-        if address in _NAT64:
-            embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if embedded is not None:
-            return is_public(embedded)
-    return address.is_global and not address.is_multicast
+class PortRefused(AddressGuardError):
+    """The port is not permitted."""
 
-
-def permit_all(address: Address) -> bool:
-    """Permits every address, for services whose clients may use the private network."""
-    return True
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host)
+        self.port = port
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -65,10 +55,16 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to a host only if `permitted` accepts all its addresses. Raises `AddressGuardError` otherwise."""
+    """Connects to a host only if `permitted` accepts all its addresses, and on `ports` only, if there are any.
 
-    def __init__(self, permitted: Permission, resolver: Resolver = resolve) -> None:
+    Raises `AddressGuardError` otherwise.
+    """
+
+    def __init__(
+        self, permitted: Permission, resolver: Resolver = resolve, ports: Collection[int] | None = None
+    ) -> None:
         self._permitted = permitted
+        self._ports = ports
         self._resolve = resolver
         self._backend = httpcore.AnyIOBackend()
 
@@ -80,6 +76,8 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        if self._ports is not None and port not in self._ports:
+            raise PortRefused(host, port)
         addresses = await self._addresses(host, port, timeout)
         for address in addresses[:-1]:
             try:
@@ -119,23 +117,22 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def guarded_backend(allow_private: bool) -> GuardedBackend:
-    """A guarded backend. `allow_private`: whether it may connect to hosts outside the public internet."""
-    return GuardedBackend(permit_all if allow_private else is_public)
+def guarded_backend(settings: AddressSettings) -> GuardedBackend:
+    """A backend that connects to what `settings` permit."""
+    return GuardedBackend(lambda address: is_permitted(address, settings), ports=settings.ports)
 
 
 def guarded_client(
-    backend: GuardedBackend, timeout: httpx.Timeout, headers: Mapping[str, str], max_redirects: int = 0
+    backend: GuardedBackend, timeout: httpx.Timeout, headers: Mapping[str, str]
 ) -> httpx.AsyncClient:
     """An HTTP client for one request to an untrusted URL.
 
-    It ignores proxies set in the environment: behind a proxy, the final address could not be checked.
+    It follows no redirect by itself: httpx would read and decode the redirect's body, whatever its size. It ignores
+    proxies set in the environment: behind a proxy, the final address could not be checked.
     """
     return httpx.AsyncClient(
         transport=_GuardedTransport(backend),
         timeout=timeout,
         headers=headers,
-        follow_redirects=max_redirects > 0,
-        max_redirects=max_redirects,
         trust_env=False,
     )

@@ -19,12 +19,12 @@ from serve_app.fetch.address_guard import (
     AddressRefused,
     GuardedBackend,
     HostNotFound,
+    PortRefused,
     guarded_backend,
     guarded_client,
 )
 from serve_app.settings import FetchSettings
 
-MAX_REDIRECTS = 10
 FLUSH_BYTES = 1 << 20
 HEADERS = {
     "User-Agent": "birefnet-serve",
@@ -36,7 +36,7 @@ HEADERS = {
 async def fetch(url: str, out: Path, limits: FetchSettings, backend: GuardedBackend | None = None) -> int:
     """Writes the source at `url` to `out`, and returns its size in bytes.
 
-    backend: restricts connections; by default as `limits.allow_private` says.
+    backend: restricts connections; by default as `limits` say.
     Raises `DownloadFailed`, `FileTooLarge` or `StorageFull`. On any failure, including cancellation, `out` is removed.
     """
     scheme = url.partition(":")[0].lower()
@@ -45,7 +45,7 @@ async def fetch(url: str, out: Path, limits: FetchSettings, backend: GuardedBack
     with _target(out) as file:
         if scheme == "data":
             return await _unpack(url, file, limits)
-        return await _download(url, file, limits, backend or guarded_backend(limits.allow_private))
+        return await _download(url, file, limits, backend or guarded_backend(limits))
 
 
 @contextmanager
@@ -83,6 +83,10 @@ async def _download(url: str, file: BinaryIO, limits: FetchSettings, backend: Gu
             f"Could not download the video: {error.host!r} is not on the public internet, and this service does "
             "not read from private addresses. Use a public URL or a data URI, or let the operator allow it."
         ) from error
+    except PortRefused as error:
+        raise _failed(
+            f"this service does not connect to port {error.port}", "use a URL with a usual port"
+        ) from error
     except TimeoutError as error:
         raise _failed(
             f"it took longer than {limits.total_s:g} s", "use a faster host or a smaller file"
@@ -91,14 +95,10 @@ async def _download(url: str, file: BinaryIO, limits: FetchSettings, backend: Gu
         raise _failed(f"no connection within {limits.connect_s:g} s", "check the host and port") from error
     except httpx.TimeoutException as error:
         raise _failed(f"the server sent nothing for {limits.read_s:g} s", "try again") from error
-    except httpx.TooManyRedirects as error:
-        raise _failed(f"more than {MAX_REDIRECTS} redirects", "use the final URL") from error
     except httpx.ConnectError as error:
         raise _failed(f"no connection ({_reason(error)})", "check the host and port") from error
-    except httpx.UnsupportedProtocol as error:
-        raise _failed(
-            "a redirect leads to something other than http or https", "use the final URL"
-        ) from error
+    except httpx.InvalidURL as error:
+        raise _failed(f"a redirect leads to an invalid URL ({error})", "use the final URL") from error
     except httpx.HTTPError as error:
         raise _failed(f"the transfer was interrupted ({_reason(error)})", "try again") from error
 
@@ -115,15 +115,38 @@ def _check(url: str) -> None:
 async def _response(
     url: str, limits: FetchSettings, backend: GuardedBackend
 ) -> AsyncIterator[httpx.Response]:
+    """The reply with the file, after redirects, whose bodies are not read."""
     timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s)
-    async with (
-        guarded_client(backend, timeout, HEADERS, MAX_REDIRECTS) as client,
-        client.stream("GET", url) as response,
-    ):
-        if response.status_code != httpx.codes.OK:
-            phrase = f"{response.status_code} {response.reason_phrase}".strip()
-            raise _failed(f"the server answered {phrase}", "video_url must be readable without credentials")
-        yield response
+    async with guarded_client(backend, timeout, HEADERS) as client:
+        for _ in range(limits.max_redirects + 1):
+            async with client.stream("GET", url) as response:
+                if not response.has_redirect_location:
+                    _check_reply(response)
+                    yield response
+                    return
+                url = _redirected(response)
+    raise _failed(f"more than {limits.max_redirects} redirects", "use the final URL")
+
+
+def _redirected(response: httpx.Response) -> str:
+    """The URL to which a reply redirects."""
+    url = response.url.join(response.headers["Location"])
+    if url.scheme not in ("http", "https") or not url.host:
+        raise _failed("a redirect leads to something other than http or https", "use the final URL")
+    return str(url)
+
+
+def _check_reply(response: httpx.Response) -> None:
+    if response.status_code != httpx.codes.OK:
+        phrase = f"{response.status_code} {response.reason_phrase}".strip()
+        raise _failed(f"the server answered {phrase}", "video_url must be readable without credentials")
+    encodings = response.headers.get_list("Content-Encoding", split_commas=True)
+    if any(encoding.strip().lower() not in ("", "identity") for encoding in encodings):
+        # A few hundred bytes can decode to gigabytes, before any limit is seen.
+        raise _failed(
+            f"the server compresses it ({', '.join(encodings)[:40]}), although the request forbids it",
+            "serve the file as it is",
+        )
 
 
 async def _save(response: httpx.Response, file: BinaryIO, limits: FetchSettings) -> int:
@@ -132,7 +155,7 @@ async def _save(response: httpx.Response, file: BinaryIO, limits: FetchSettings)
     if declared.isdecimal() and int(declared) > limits.max_bytes:
         raise _too_large(limits)
     total = 0
-    async for block in response.aiter_bytes(FLUSH_BYTES):
+    async for block in response.aiter_raw(FLUSH_BYTES):
         total += len(block)
         if total > limits.max_bytes:
             raise _too_large(limits)

@@ -136,7 +136,7 @@ class Dispatcher:
         now = time.time()
         headers = signed_headers(ring.signer(now), job.id, job.account or ring.installation, int(now), body)
         limit_s = settings.first_limit_s if delivery.attempt == 1 else settings.retry_limit_s
-        return await post(delivery.url, body, headers, limit_s, settings.allow_private)
+        return await post(delivery.url, body, headers, limit_s, settings)
 
     async def _record(self, delivery: Delivery, result: AttemptResult) -> None:
         this = f"webhook attempt {delivery.attempt}: {result.reason}"

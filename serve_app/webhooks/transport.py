@@ -8,7 +8,14 @@ from enum import Enum
 
 import httpx
 
-from serve_app.fetch.address_guard import AddressRefused, HostNotFound, guarded_backend, guarded_client
+from serve_app.fetch.address_guard import (
+    AddressRefused,
+    HostNotFound,
+    PortRefused,
+    guarded_backend,
+    guarded_client,
+)
+from serve_app.settings import AddressSettings
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "birefnet-serve"}
 
@@ -28,10 +35,10 @@ class AttemptResult:
 
 
 async def post(
-    url: str, body: bytes, headers: dict[str, str], limit_s: float, allow_private: bool
+    url: str, body: bytes, headers: dict[str, str], limit_s: float, addresses: AddressSettings
 ) -> AttemptResult:
     """POSTs `body` within `limit_s` seconds. Only the status of the reply is read."""
-    client = guarded_client(guarded_backend(allow_private), httpx.Timeout(limit_s), HEADERS | headers)
+    client = guarded_client(guarded_backend(addresses), httpx.Timeout(limit_s), HEADERS | headers)
     try:
         async with (
             asyncio.timeout(limit_s),
@@ -46,6 +53,8 @@ async def post(
             Verdict.GIVE_UP,
             "the receiver is not on the public internet, and this service sends webhooks only there",
         )
+    except PortRefused as error:
+        return AttemptResult(Verdict.GIVE_UP, f"this service sends no webhooks to port {error.port}")
     except HostNotFound:
         return AttemptResult(Verdict.RETRY, "the receiver's host name cannot be resolved")
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):

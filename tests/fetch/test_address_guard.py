@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.fetch.address_guard import Address, GuardedBackend, is_public
+from serve_app.fetch.address_guard import GuardedBackend
+from serve_app.fetch.addresses import Address, is_public
 from serve_app.fetch.fetch import fetch
 from tests.fetch.loopback import BODY, LIMITS, complete, head, refused, server
 
@@ -45,6 +46,21 @@ async def test_private_hosts_are_refused(out: Path, host: str) -> None:
         ("::ffff:10.0.0.1", False),
         ("2002:0a00:0001::1", False),  # 6to4 of 10.0.0.1
         ("64:ff9b::7f00:1", False),  # NAT64 of 127.0.0.1
+        ("168.63.129.16", False),  # Azure's agent
+        ("192.0.0.192", False),  # Oracle's metadata service
+        ("fec0::1", False),
+        (
+            "::808:808",
+            False,
+        ),  # compatible with IPv4, translated, 6to4, local NAT64, Teredo, ISATAP: of 8.8.8.8
+        ("::ffff:0:808:808", False),
+        ("2002:808:808::1", False),
+        ("64:ff9b:1::808:808", False),
+        ("2001:0:808:808::1", False),
+        ("2600::5efe:808:808", False),
+        ("2600::200:5efe:808:808", False),
+        ("2600::1:5efe:808:808", True),  # any other interface
+        ("::ffff:8.8.8.8", True),
         ("64:ff9b::808:808", True),  # NAT64 of 8.8.8.8
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from serve_app.errors import FileTooLarge
 from serve_app.fetch.fetch import fetch
+from serve_app.settings import FetchSettings
 from tests.fetch.loopback import BODY, LIMITS, complete, head, refused, server
 
 
@@ -33,14 +34,40 @@ async def test_chunked_and_close_delimited_bodies(out: Path) -> None:
             assert out.read_bytes() == b"abcdef"
 
 
-async def test_an_unrequested_encoding_is_decoded(out: Path) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "GZip", "identity, br", "zstd"])
+async def test_compressed_bodies_are_refused_unread(out: Path, encoding: str) -> None:
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
-        packed = gzip.compress(BODY)
-        writer.write(head("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(packed)}") + packed)
+        bomb = gzip.compress(gzip.compress(bytes(100_000)))
+        writer.write(head("200 OK", f"Content-Encoding: {encoding}", f"Content-Length: {len(bomb)}") + bomb)
 
     async with server(answer) as base:
-        await fetch(base, out, LIMITS)
-    assert out.read_bytes() == BODY
+        assert "compresses it" in await refused(base, out)
+
+
+async def test_identity_is_no_compression(out: Path) -> None:
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(head("200 OK", "Content-Encoding: identity", f"Content-Length: {len(BODY)}") + BODY)
+
+    async with server(answer) as base:
+        assert await fetch(base, out, LIMITS) == len(BODY)
+
+
+async def test_ports_and_networks_may_be_restricted(out: Path) -> None:
+    async with server(complete) as base:
+        port = int(base.rpartition(":")[2])
+        for rules, words in (
+            ({"ports": (80, 443)}, f"does not connect to port {port}"),
+            ({"ports": (port,)}, ""),
+            ({"deny": ("127.0.0.0/8",)}, "not on the public internet"),
+            ({"allow": ("127.0.0.1/32",), "allow_private": False}, ""),
+            ({"allow": ("127.0.0.1",), "deny": ("127.0.0.1",)}, "not on the public internet"),
+        ):
+            limits = FetchSettings.model_validate({**LIMITS.model_dump(), **rules})
+            if words:
+                assert words in await refused(base, out, limits)
+            else:
+                assert await fetch(base, out, limits) == len(BODY)
+                out.unlink()
 
 
 async def test_redirects_are_followed(out: Path) -> None:
@@ -57,8 +84,9 @@ async def test_redirects_are_followed(out: Path) -> None:
 @pytest.mark.parametrize(
     ("location", "words"),
     [
-        ("/again", "more than 10 redirects"),
+        ("/again", "more than 5 redirects"),
         ("ftp://127.0.0.1/x", "redirect leads to something other"),
+        ("data:video/mp4;base64,AAAA", "redirect leads to an invalid URL"),
         ("file:///etc/passwd", "redirect leads to something other"),
         ("http://h:x/", "invalid literal"),
     ],

@@ -152,6 +152,25 @@ async def test_private_receivers_need_permission(harness: WebhookHarness) -> Non
         assert target.received == []
 
 
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"ports": (443,)}, "sends no webhooks to port"),
+        ({"deny": ("127.0.0.1",)}, "not on the public internet"),
+        ({"allow_private": False, "allow": ("127.0.0.1/32",)}, ""),
+    ],
+)
+async def test_ports_and_networks_may_be_restricted(
+    harness: WebhookHarness, rules: dict[str, Any], words: str
+) -> None:
+    async with receiver() as target:
+        await harness.completed("one", target.url)
+        harness.dispatcher(**rules)
+        row = await harness.settled("one")
+        assert (words in row.last_error) if words else (row.last_error is None)
+        assert len(target.received) == (0 if words else 1)
+
+
 async def test_unreachable_and_unknown_hosts(harness: WebhookHarness) -> None:
     with socket.socket() as taken:  # a port without a listener
         taken.bind(("127.0.0.1", 0))
