@@ -5,6 +5,7 @@
     │   ├── DownloadFailed          not fetchable, blocked address, bad data URI
     │   ├── UnsupportedVideo        not decodable, empty, truncated, audio only
     │   ├── FileTooLarge            over the size limit
+    │   ├── VideoTooLong            over the limit of time or frames
     │   └── FrameTooLarge           over the frame size limit
     ├── FeatureNotSupported         unsupported combination of inputs    422, loc body.<field>
     ├── NothingProduced             the output has no frames             422
@@ -73,6 +74,9 @@ class UnsupportedVideo(SourceError): ...
 
 
 class FileTooLarge(SourceError): ...
+
+
+class VideoTooLong(SourceError): ...
 
 
 class FrameTooLarge(SourceError): ...
@@ -157,6 +161,7 @@ WIRE: dict[type[ServiceError], Wire] = {
     DownloadFailed: Wire(422, "file_download_error", "model"),
     UnsupportedVideo: Wire(422, "unsupported_video_format", "model"),
     FileTooLarge: Wire(422, "file_too_large", "model"),
+    VideoTooLong: Wire(422, "video_duration_too_long", "model"),
     FrameTooLarge: Wire(422, "image_too_large", "model"),
     FeatureNotSupported: Wire(422, "feature_not_supported", "model"),
     NothingProduced: Wire(422, "no_media_generated", "model"),

@@ -69,7 +69,7 @@ class SegmenterSettings(_Part):
 class ChunkSettings(_Part):
     """How a source is cut into chunks; fixed per profile, so that repeated runs give the same bytes.
 
-    max_bytes, max_frames: raw size and length of a chunk; `min_frames` takes precedence (a GOP needs some).
+    min_frames: takes precedence over `max_bytes` (of raw frames), up to four times that: a GOP needs some frames.
     """
 
     max_bytes: int = Field(100 << 20, ge=1 << 20)
@@ -124,16 +124,11 @@ class FilesSettings(_Part):
 
 
 class UploadSettings(_Part):
-    """Limits of uploads.
-
-    max_bytes: size of one upload, in parts or not.
-    lifetime_s: of uploads whose client requests none (None: forever).
-    idle_s: time without data after which an upload is aborted.
-    """
+    """Limits of uploads, in parts or not."""
 
     max_bytes: int = 20 << 30
-    lifetime_s: float | None = Field(7 * 86400.0, gt=0)
-    idle_s: float = Field(120.0, gt=0)
+    lifetime_s: float | None = Field(7 * 86400.0, gt=0)  # if the client requests none; None: forever
+    idle_s: float = Field(120.0, gt=0)  # without data, until the upload is aborted
 
 
 class TlsSettings(_Part):
@@ -144,17 +139,12 @@ class TlsSettings(_Part):
 
 
 class ExpirySettings(_Part):
-    """Retention of finished jobs, in seconds after their end (None: forever).
-
-    files_s: of files; jobs_s: of rows, which are never deleted before their files.
-    unkept_s: of results that the client asked not to keep.
-    every_s: interval of the sweeper.
-    """
+    """Retention of finished jobs, in seconds after their end (None: forever)."""
 
     files_s: float | None = Field(7 * 86400.0, gt=0)
-    jobs_s: float | None = Field(30 * 86400.0, gt=0)
-    unkept_s: float = Field(3600.0, gt=0)
-    every_s: float = Field(60.0, gt=0)
+    jobs_s: float | None = Field(30 * 86400.0, gt=0)  # rows are never deleted before their files
+    unkept_s: float = Field(3600.0, gt=0)  # of results that the client asked not to keep
+    every_s: float = Field(60.0, gt=0)  # interval of the sweeper
 
 
 class AddressSettings(_Part):
@@ -174,6 +164,15 @@ class FetchSettings(AddressSettings):
     read_s: float = 60.0
     total_s: float = 3600.0
     max_redirects: int = Field(5, ge=0)
+
+
+class SourceLimits(_Part):
+    """What a source may be: checked on its headers, before a frame is decoded. max_seconds: pauses included."""
+
+    max_side: int = Field(8192, ge=1, le=8192)
+    max_pixels: int = Field(7680 * 4320, ge=1)
+    max_frames: int = Field(3_000_000, ge=1)
+    max_seconds: float = Field(86400.0, gt=0)
 
 
 class AuthSettings(_Part):
@@ -217,7 +216,7 @@ class Settings(BaseSettings):
     tls: TlsSettings | None = None
     max_inline_bytes: int = 64 << 20  # of a sync_mode result; base64 makes a third more of it
     drop_audio: bool = False  # of every output; a request may ask for it too
-    max_side: int = 8192  # pixels of a source frame, either way
+    source: SourceLimits = SourceLimits()
     chunk: ChunkSettings = ChunkSettings()
     picture: PictureSettings = PictureSettings()
     ingress: IngressSettings = IngressSettings()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serve_app.artifacts.store import Artifacts
-from serve_app.errors import DownloadFailed, FileTooLarge, FrameTooLarge
+from serve_app.errors import DownloadFailed, FileTooLarge
 from serve_app.fetch.fetch import fetch
 from serve_app.files.signing import Signer
 from serve_app.jobs.model import LogLevel, Progress
@@ -143,12 +143,6 @@ class Pipeline:
         )
         if job.request.drop_audio or self._settings.drop_audio:
             index = replace(index, audio=None, origin=int(index.pts[0]))
-        limit = self._settings.max_side
-        if max(index.layout.width, index.layout.height) > limit:
-            raise FrameTooLarge(
-                f"The video is {index.layout.width}x{index.layout.height}; width and height are limited to {limit}.",
-                context={"max_height": limit, "max_width": limit},
-            )
         return index
 
     async def _chunks(

@@ -9,6 +9,8 @@ import numpy as np
 from serve_app.protocols import SEEKS, Chunk, Index
 from serve_app.settings import ChunkSettings
 
+MIN_FRAMES_BYTES = 4  # a chunk of `min_frames` may be so many times larger than `max_bytes`
+
 
 def plan_chunks(index: Index, limits: ChunkSettings) -> list[Chunk]:
     """Divide the whole source into chunks with nearly equal numbers of frames, none above the limits."""
@@ -16,7 +18,8 @@ def plan_chunks(index: Index, limits: ChunkSettings) -> list[Chunk]:
     if total == 0:
         return []
     fitting = min(limits.max_frames, limits.max_bytes // index.layout.frame_bytes)
-    count = -(-total // max(limits.min_frames, fitting, 1))
+    few = min(limits.min_frames, MIN_FRAMES_BYTES * limits.max_bytes // index.layout.frame_bytes)
+    count = -(-total // max(few, fitting, 1))
     edges = [number * total // count for number in range(count + 1)]
     chunks = []
     for number, (first, end) in enumerate(pairwise(edges)):

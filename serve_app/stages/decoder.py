@@ -70,6 +70,7 @@ class Decoder(protocols.Decoder):
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.decoder.threads
+        self._source_limits = settings.source
         self._artifacts = Artifacts.of(settings)
         self._workers = WorkerPool(settings.decoder.scale.max_ongoing, "decoding")
         self._decoders = DecoderPool()
@@ -79,7 +80,7 @@ class Decoder(protocols.Decoder):
 
         def work(cancelled: Callable[[], bool]) -> Index:
             with self._artifacts.local_path(source, cancelled=cancelled) as path:
-                return probe(path, cancelled, decode)
+                return probe(path, self._source_limits, cancelled, decode)
 
         return await self._workers.run(work, limits)
 

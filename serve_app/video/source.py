@@ -39,6 +39,9 @@ SUPPORTED_FORMATS = [
 _DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,gif,nut,ivf,"
              "h264,hevc,m4v,mjpeg,yuv4mpegpipe,dv,apng,av1,obu,mp3,aac,wav,flac")  # fmt: skip
 OPENING = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}  # for FFmpeg's avformat_open_input
+# No decoder allocates a larger picture, whatever headers say; opening a file decodes some, too.
+MAX_PIXELS = 1 << 26
+_DECODING = {"max_pixels": str(MAX_PIXELS)}
 DECODING_ORDER = ("avi", "asf", "mxf")  # files may have timestamps in decoding order
 _NOT_A_VIDEO = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}  # FFmpeg's own decoders drop the alpha plane
@@ -65,7 +68,13 @@ def open_container(path: Path) -> InputContainer:
         raise unsupported("The file is empty.")
     try:
         # Metadata may have any encoding: bytes that are not UTF-8 are replaced.
-        return av.open(str(path), "r", container_options=dict(OPENING), metadata_errors="replace")
+        return av.open(
+            str(path),
+            "r",
+            options=dict(_DECODING),
+            container_options=dict(OPENING),
+            metadata_errors="replace",
+        )
     except (FFmpegError, ValueError) as error:
         with path.open("rb") as file:
             head = file.read(12)
@@ -135,6 +144,7 @@ def decoder_of(stream: VideoStream, threads: int) -> VideoCodecContext:
         plain, context = context, CodecContext.create(name, "r")  # type: ignore[assignment]
         context.extradata = plain.extradata
         context.color_primaries, context.color_trc = plain.color_primaries, plain.color_trc
+    context.options = dict(_DECODING)
     context.thread_count = threads
     context.thread_type = "AUTO"
     return context

@@ -16,10 +16,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from serve_app.errors import JobCancelled
+from serve_app.errors import JobCancelled, VideoTooLong
 from serve_app.picture import Ticks
 from serve_app.video.audio_survey import AudioSurvey
-from serve_app.video.source import DECODING_ORDER, decoder_of, tagged_end, unsupported
+from serve_app.video.source import DECODING_ORDER, MAX_PIXELS, decoder_of, tagged_end, unsupported
 from serve_app.video.structure import structure_of
 
 _REORDER_LIMIT = 32  # frames; no codec delays a frame by more than 16 frames
@@ -28,7 +28,7 @@ _DECLARING = ("matroska,webm", "avi", "flv")  # formats whose header declares a 
 
 
 class Survey:
-    """Reads all packets in the constructor.
+    """Reads all packets in the constructor, `max_frames` of the video at most.
 
     frame: the first decodable frame.
     damage: sentences about what is missing from the file.
@@ -40,9 +40,10 @@ class Survey:
         container: InputContainer,
         stream: VideoStream,
         audio: AudioStream | None,
+        max_frames: int,
         cancelled: Callable[[], bool],
     ) -> None:
-        self._cancelled = cancelled
+        self._max_frames, self._cancelled = max_frames, cancelled
         self._container, self._stream = container, stream
         self.audio = AudioSurvey(audio) if audio else None
         self.damage: list[str] = []
@@ -118,6 +119,7 @@ class Survey:
             self.damage.append(f"The file is damaged near {self._end:.2f} s: it cannot be read beyond.")
 
     def _video(self, packet: Packet[Any]) -> None:
+        check_frames(self._packets, self._max_frames)
         self._packets += 1
         self._corrupt += packet.is_corrupt
         if self._first is None:
@@ -153,7 +155,10 @@ class Survey:
         self._note_end(name)
         frame = self._first or _try_decode(self._decoder, None)
         if frame is None:
-            raise unsupported(f"No frame of the video could be decoded (codec {self._decoder.name}).")
+            raise unsupported(
+                f"No frame of the video could be decoded (codec {self._decoder.name}): it is damaged, or its "
+                f"frames have more than {MAX_PIXELS} pixels."
+            )
         lead_in = 0 if frame.pts is None else sum(time < frame.pts for time in self._times)
         if lead_in and not self.sequential:
             self.damage.append(
@@ -176,6 +181,14 @@ class Survey:
             self.damage.append(
                 f"The file ends {missing:.1f} s before its declared end, at {self._end:.2f} s."
             )
+
+
+def check_frames(found: int, limit: int) -> None:
+    """Raises `VideoTooLong` if one more frame is too many."""
+    if found >= limit:
+        raise VideoTooLong(
+            f"The video has more than {limit} frames. Cut it into parts.", context={"max_frames": limit}
+        )
 
 
 def _try_decode(decoder: VideoCodecContext, packet: Packet[Any] | None) -> VideoFrame | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -63,7 +64,7 @@ def test_limits() -> None:
     index = index_of(100)  # 15,000 bytes a frame
     assert len(plan_chunks(index, limits_of(10**9, 48, 8))) == 3
     assert len(plan_chunks(index, limits_of(150_000, 48, 8))) == 10
-    assert len(plan_chunks(index, limits_of(1, 48, 8))) == 13  # the least number of frames wins
+    assert len(plan_chunks(index, limits_of(60_000, 48, 8))) == 13  # the least number of frames wins
     assert len(plan_chunks(index_of(3), ChunkSettings())) == 1
 
 
@@ -78,3 +79,14 @@ def test_seeks_begin_one_keyframe_early() -> None:
 def test_no_seek_where_none_is_possible(sequential: bool) -> None:
     chunks = plan_chunks(index_of(100, every=60, sequential=sequential), limits_of(10**9, 50, 1))
     assert [chunk.seek for chunk in chunks] == [(), ()]
+
+
+def test_huge_frames_come_in_small_chunks() -> None:
+    """Few frames would take gigabytes: the limit in bytes may be exceeded, but not without end."""
+    index = replace(
+        index_of(64), layout=PixelLayout(8192, 4320, "444", matrix="rgb", full_range=True, alpha=True)
+    )
+    chunks = plan_chunks(index, ChunkSettings())
+    assert {chunk.frames for chunk in chunks} <= {2, 3}
+    wide = replace(index_of(64), layout=PixelLayout(7680, 4320))
+    assert {chunk.frames for chunk in plan_chunks(wide, ChunkSettings())} == {8}
