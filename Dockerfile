@@ -45,7 +45,7 @@ RUN pip install --no-cache-dir --no-deps /tmp/dist/*.whl
 COPY --chown=1000:100 config config
 
 # Read by every Ray process when it starts; the same as RAY_ENVIRONMENT in serve_app/local/service.py. RAY_AUTH_MODE is set by
-# whoever starts Ray: `birefnet-serve up` (disabled, a private cluster) or KubeRay (token).
+# whoever starts Ray: `birefnet-serve up` (token, a new one for each run) or KubeRay (token).
 ENV RAY_USAGE_STATS_ENABLED=0 \
     RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S=1 \
     RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S=1 \

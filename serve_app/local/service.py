@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -49,8 +50,9 @@ def running(profile: Profile) -> Iterator[Profile]:
     store = _object_store_bytes()
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    # A private cluster on loopback; the application checks its own API keys.
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    # Ray listens on every address and would run anybody's code: only this run's processes know the token.
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
     profile.settings.data_dir.mkdir(parents=True, exist_ok=True)
     import ray  # after the environment is set
     from ray import serve
