@@ -28,13 +28,11 @@ from serve_app.jobs.request import JobRequest
 from serve_app.local.profile import Profile, free_port
 from serve_app.local.service import running
 from serve_app.picture import Frames
-from serve_app.protocols import CutOptions, Expected, IndexBrief, JoinPiece, JoinRequest
-from serve_app.runner.chunk_calls import encode_settings, output_layout
-from serve_app.runner.plan import plan_chunks
+from serve_app.protocols import Expected, IndexBrief, JoinPiece, JoinRequest
+from serve_app.runner.plan import cut_options, encode_settings, plan_chunks
 from serve_app.segmentation.processing import make_engine
 from serve_app.video.decode import ChunkDecoder
 from serve_app.video.encode import encode_piece
-from serve_app.video.formats import has_alpha
 from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
 
@@ -94,12 +92,7 @@ def stages(clip: Path, profile: Profile, request: JobRequest, directory: Path) -
     engine = make_engine(Variant.LIGHT, settings.segmenter_for(Variant.LIGHT))
     index, probing = timed(own_cpu, lambda: probe(clip))
     chunks = plan_chunks(index, settings.chunk)
-    options = CutOptions(
-        request.operating_size,
-        request.refine_foreground,
-        not has_alpha(request.output_type),
-        output_layout(request, index, settings.picture),
-    )
+    options = cut_options(request, index, settings.picture)
 
     def decode() -> list[Frames]:
         decoder = ChunkDecoder(clip, IndexBrief.of(index), settings.decoder.threads)

@@ -10,10 +10,9 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.fal import Variant
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.request import JobRequest
-from serve_app.picture import UNKNOWN_PEAK, PixelLayout
-from serve_app.protocols import CallLimits, Chunk, CutOptions, EncodeSettings, Index, IndexBrief
+from serve_app.protocols import CallLimits, Chunk, Index, IndexBrief
+from serve_app.runner.plan import cut_options, encode_settings
 from serve_app.settings import PictureSettings
-from serve_app.video.formats import cutout_layout, has_alpha, output_aspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +58,7 @@ class ChunkCalls:
     def start(self, chunk: Chunk) -> list[Any]:
         """Start the three calls of a chunk; each receives the unresolved response of the previous one."""
         request, index = self.request, self.index
-        options = CutOptions(
-            operating_size=request.operating_size,
-            refine_foreground=request.refine_foreground,
-            over_black=not has_alpha(request.output_type),
-            layout=output_layout(request, index, self.picture),
-            snap_matte=self.picture.snap_matte,
-            peak_nits=index.hdr.peak_nits if index.hdr else UNKNOWN_PEAK,
-        )
+        options = cut_options(request, index, self.picture)
         frames = self.stages.decoder.decode.remote(
             self.names.source, IndexBrief.of(index), chunk, self.limits
         )
@@ -79,21 +71,3 @@ class ChunkCalls:
             self.limits,
         )
         return [frames, cutout, piece]
-
-
-def output_layout(request: JobRequest, index: Index, picture: PictureSettings) -> PixelLayout:
-    """The pixel layout of a job's cutouts."""
-    return cutout_layout(index.layout, request.output_type, index.sample_aspect, picture.keep_hdr)
-
-
-def encode_settings(request: JobRequest, index: Index, picture: PictureSettings) -> EncodeSettings:
-    return EncodeSettings(
-        output_type=request.output_type,
-        quality=request.quality,
-        write_mode=request.write_mode,
-        time_base=index.time_base,
-        origin=index.origin,
-        rate=index.average_rate,
-        sample_aspect=output_aspect(request.output_type, index.sample_aspect),
-        hdr=index.hdr if output_layout(request, index, picture).hdr else None,
-    )

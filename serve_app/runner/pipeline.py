@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from serve_app.artifacts.store import Artifacts
@@ -21,11 +21,10 @@ from serve_app.protocols import (
     Expected,
     Index,
     JoinPiece,
-    JoinRequest,
     MediaFile,
     Piece,
 )
-from serve_app.runner.chunk_calls import ChunkCalls, StageHandles, encode_settings, output_layout
+from serve_app.runner.chunk_calls import ChunkCalls, StageHandles
 from serve_app.runner.completeness import (
     PlanMismatch,
     audio_lines,
@@ -37,7 +36,7 @@ from serve_app.runner.completeness import (
 from serve_app.runner.concurrency import Share, Window
 from serve_app.runner.journal import Journal
 from serve_app.runner.log_lines import checked, count, describe, megabytes, network, treatment
-from serve_app.runner.plan import plan_chunks
+from serve_app.runner.plan import as_requested, encode_settings, join_request, output_layout, plan_chunks
 from serve_app.runner.progress import STAGE, ProgressMeter
 from serve_app.runner.retry import TRIES, CallPolicy, call
 from serve_app.runner.space import check_space
@@ -141,9 +140,7 @@ class Pipeline:
             lambda: [self._stages.decoder.probe.remote(job.names.source, self._limits, decode)],
             "indexing the source",
         )
-        if job.request.drop_audio or self._settings.drop_audio:
-            index = replace(index, audio=None, origin=int(index.pts[0]))
-        return index
+        return as_requested(index, job.request, self._settings)
 
     async def _chunks(
         self, job: Assignment, index: Index, decoded: bool
@@ -214,13 +211,14 @@ class Pipeline:
     ) -> MediaFile:
         request, names = job.request, job.names
         extension = output_format(request.output_type).extension
-        join = JoinRequest(
-            pieces=pieces,
-            source=names.source,
-            audio=None if mask else index.audio,
-            settings=replace(encode_settings(request, index, self._settings.picture), mask=mask),
-            expected=expected,
-            output=names.output("mask" if mask else "output", extension),
+        join = join_request(
+            encode_settings(request, index, self._settings.picture),
+            index,
+            pieces,
+            expected,
+            names.source,
+            names.output("mask" if mask else "output", extension),
+            mask,
         )
         media: MediaFile = await self._call(
             job, lambda: [self._stages.encoder.join.remote(join, self._limits)], "joining the pieces"

@@ -1,15 +1,39 @@
-"""The plan of chunks: a pure function of the index, so that any runner computes the same plan."""
+"""What a request makes of a source: the chunks, and the options of each stage.
+
+Pure functions of request, index and settings, so that every runner computes the same, and so does the function that
+needs no runner (`serve_app.in_process`).
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
-from serve_app.protocols import SEEKS, Chunk, Index
-from serve_app.settings import ChunkSettings
+from serve_app.jobs.request import JobRequest
+from serve_app.picture import UNKNOWN_PEAK, PixelLayout
+from serve_app.protocols import (
+    SEEKS,
+    Chunk,
+    CutOptions,
+    EncodeSettings,
+    Expected,
+    Index,
+    JoinPiece,
+    JoinRequest,
+)
+from serve_app.settings import ChunkSettings, PictureSettings, Settings
+from serve_app.video.formats import cutout_layout, has_alpha, output_aspect
 
 MIN_FRAMES_BYTES = 4  # a chunk of `min_frames` may be so many times larger than `max_bytes`
+
+
+def as_requested(index: Index, request: JobRequest, settings: Settings) -> Index:
+    """The index, without the audio if it is to be dropped."""
+    if request.drop_audio or settings.drop_audio:
+        return replace(index, audio=None, origin=int(index.pts[0]))
+    return index
 
 
 def plan_chunks(index: Index, limits: ChunkSettings) -> list[Chunk]:
@@ -38,3 +62,52 @@ def _seeks(index: Index, start: int | None) -> tuple[int, ...]:
     nearest = int(np.searchsorted(index.keyframes, start, side="right")) - 1
     back = (nearest - (1 << step) for step in range(SEEKS))
     return tuple(int(index.keyframes[at]) for at in back if at >= 0)
+
+
+def output_layout(request: JobRequest, index: Index, picture: PictureSettings) -> PixelLayout:
+    """The pixel layout of a job's cutouts."""
+    return cutout_layout(index.layout, request.output_type, index.sample_aspect, picture.keep_hdr)
+
+
+def cut_options(request: JobRequest, index: Index, picture: PictureSettings) -> CutOptions:
+    return CutOptions(
+        operating_size=request.operating_size,
+        refine_foreground=request.refine_foreground,
+        over_black=not has_alpha(request.output_type),
+        layout=output_layout(request, index, picture),
+        snap_matte=picture.snap_matte,
+        peak_nits=index.hdr.peak_nits if index.hdr else UNKNOWN_PEAK,
+    )
+
+
+def encode_settings(request: JobRequest, index: Index, picture: PictureSettings) -> EncodeSettings:
+    return EncodeSettings(
+        output_type=request.output_type,
+        quality=request.quality,
+        write_mode=request.write_mode,
+        time_base=index.time_base,
+        origin=index.origin,
+        rate=index.average_rate,
+        sample_aspect=output_aspect(request.output_type, index.sample_aspect),
+        hdr=index.hdr if output_layout(request, index, picture).hdr else None,
+    )
+
+
+def join_request(
+    settings: EncodeSettings,
+    index: Index,
+    pieces: tuple[JoinPiece, ...],
+    expected: Expected,
+    source: str,
+    output: str,
+    mask: bool = False,
+) -> JoinRequest:
+    """The join of the output, with the source's audio, or of the mask. `settings`: of the output's pieces."""
+    return JoinRequest(
+        pieces=pieces,
+        source=source,
+        audio=None if mask else index.audio,
+        settings=replace(settings, mask=mask),
+        expected=expected,
+        output=output,
+    )

@@ -2,118 +2,37 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 
 from ray import serve
 
 from serve_app import protocols
 from serve_app.artifacts.store import Artifacts
-from serve_app.errors import StorageFull
-from serve_app.protocols import (
-    CallLimits,
-    Cutout,
-    EmptyPiece,
-    EncodeSettings,
-    JoinRequest,
-    MediaFile,
-    Piece,
-    PieceRef,
-    StageSeconds,
-)
+from serve_app.protocols import CallLimits, Cutout, EncodeSettings, JoinRequest, MediaFile, Piece
 from serve_app.settings import Settings
+from serve_app.stages.piece_store import PieceStore
 from serve_app.stages.worker_pool import WorkerPool
-
-SPARE_BYTES = 64 << 20  # beyond the size of the pieces: audio, index, concurrent calls
 
 
 @serve.deployment
 class Encoder(protocols.Encoder):
-    """Encodes with `serve_app.video` and writes the files to the artifact store."""
+    """Runs a `PieceStore` in threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._threads = settings.encoder.threads
         self._artifacts = Artifacts.of(settings)
+        self._pieces = PieceStore(self._artifacts, settings.encoder.threads)
         self._workers = WorkerPool(settings.encoder.scale.max_ongoing, "encoding")
 
     async def encode(
         self, cutout: Cutout, settings: EncodeSettings, name: str, mask_name: str | None, limits: CallLimits
     ) -> Piece:
-        """Write the cutout as the piece `name`, and its matte as the piece `mask_name`.
-
-        Repeating the call writes the same bytes. A cutout without frames writes no file.
-        """
-        from serve_app.video.encode import encode_piece  # PyAV: only in this replica
-
-        def work(cancelled: Callable[[], bool]) -> Piece:
-            started, damage, mask_sha256 = time.perf_counter(), cutout.colour.damage, None
-            if not len(cutout.colour):
-                return EmptyPiece(cutout.provenance, StageSeconds(cutout.seconds, 0.0), damage)
-            with self._scratch(name, 8 * cutout.matte.nbytes) as directory:
-                path = directory / "piece"
-                if mask_name:
-                    mask = replace(settings, mask=True)
-                    mask_sha256 = encode_piece(cutout, mask, path, cancelled, self._threads).sha256
-                    self._artifacts.put_file(mask_name, path)
-                encoded = encode_piece(cutout, settings, path, cancelled, self._threads)
-                self._artifacts.put_file(name, path)
-            return PieceRef(
-                name=name,
-                mask_name=mask_name,
-                size=encoded.size,
-                frames=encoded.frames,
-                first_pts=encoded.first_pts,
-                last_pts=encoded.last_pts,
-                sha256=encoded.sha256,
-                mask_sha256=mask_sha256,
-                provenance=cutout.provenance,
-                seconds=StageSeconds(cutout.seconds, time.perf_counter() - started),
-                damage=damage,
-            )
-
-        return await self._workers.run(work, limits)
+        return await self._workers.run(
+            lambda cancelled: self._pieces.encode(cutout, settings, name, mask_name, cancelled), limits
+        )
 
     async def join(self, request: JoinRequest, limits: CallLimits) -> MediaFile:
-        """Join the pieces, add the source's audio, verify the file and store it as `request.output`."""
-        from serve_app.video.join import join_pieces
-
         def work(cancelled: Callable[[], bool]) -> MediaFile:
-            names = tuple(piece.name for piece in request.pieces)
-            size = sum(self._artifacts.size(name) for name in names)
-            with (
-                self._scratch(request.source, size) as directory,
-                self._artifacts.local_path(request.source, cancelled=cancelled) as source,
-            ):
-                path = directory / "output"
-                pieces = partial(self._pieces, names, cancelled)
-                media = join_pieces(pieces, request, source, path, cancelled)
-                # The name is unique to the lease, so an existing file comes from an earlier attempt.
-                with suppress(FileExistsError):
-                    self._artifacts.put_file(
-                        request.output, path, final=True, content_type=media.content_type
-                    )
-            return media
+            with self._artifacts.local_path(request.source, cancelled=cancelled) as source:
+                return self._pieces.join(request, source, cancelled)
 
         return await self._workers.run(work, limits)
-
-    def _pieces(self, names: tuple[str, ...], cancelled: Callable[[], bool]) -> Iterator[Path]:
-        """Yield one piece at a time, so that reading from a bucket needs scratch space for one piece only."""
-        for name in names:
-            with self._artifacts.local_path(name, keep=False, cancelled=cancelled) as path:
-                yield path
-
-    @contextmanager
-    def _scratch(self, beside: str, need: int) -> Iterator[Path]:
-        """A directory for unfinished files. Raises `StorageFull` if fewer than `need` bytes are free."""
-        free = self._artifacts.free_bytes()
-        if free < need + SPARE_BYTES:
-            raise StorageFull(
-                f"writing needs {(need + SPARE_BYTES) >> 20} MiB in {self._artifacts.root}, but only "
-                f"{free >> 20} MiB are free: free some space, or set `data_dir` to a larger disk"
-            )
-        with self._artifacts.scratch(beside) as directory:
-            yield directory
