@@ -28,6 +28,11 @@ def test_no_file_is_too_long() -> None:
 @pytest.mark.parametrize(
     ("module", "left_out"),
     [
+        ("serve_app", ("torch", "transformers", "av", "sqlalchemy", "ray", "pydantic", "numpy")),
+        (
+            "serve_app.in_process.files, serve_app.in_process.frames",
+            ("torch", "transformers", "sqlalchemy", "ray"),
+        ),
         ("serve_app.app", ("torch", "transformers", "av", "sqlalchemy")),
         ("serve_app.cli.main", ("torch", "transformers", "av", "sqlalchemy", "ray")),
         ("serve_app.protocols", ("torch", "transformers", "av", "sqlalchemy", "ray", "fastapi")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -48,7 +48,7 @@ def cutouts(
     operating_resolution: Resolution | str = Resolution.R1024,
     refine_foreground: bool = True,
     settings: Settings | None = None,
-) -> Iterator[CutoutFrame]:
+) -> Generator[CutoutFrame]:
     """Yield the frames of `source` (a path or URL) in order, as arrays; parameters and errors as `remove_background`.
 
     Samples that are not square are scaled to squares, as in WebM and GIF. The work is a chunk ahead of the frames that
