@@ -12,7 +12,7 @@ import pytest
 from serve_app import cutouts, remove_background
 from serve_app.api.schema import VideoInput
 from serve_app.errors import DownloadFailed, FeatureNotSupported, FrameTooLarge, UnsupportedVideo
-from serve_app.settings import Settings
+from serve_app.settings import Settings, SourceLimits
 from serve_app.video.probe import probe
 from tests.cluster.media import read
 from tests.cluster.service import MediaServer
@@ -115,7 +115,9 @@ def test_errors_are_those_of_the_service(clip: Path, settings: Settings, tmp_pat
     with pytest.raises(FeatureNotSupported, match=r"mask\.webm"):
         remove_background(clip, out, mask=tmp_path / "mask.mp4", settings=settings)
     with pytest.raises(FrameTooLarge):
-        remove_background(clip, out, settings=settings.model_copy(update={"max_side": 80}))
+        remove_background(
+            clip, out, settings=settings.model_copy(update={"source": SourceLimits(max_side=80)})
+        )
     assert list(out.parent.iterdir()) == []
 
 
