@@ -28,8 +28,9 @@ def of(*languages: str) -> list[object]:
 
 def test_every_page_is_there() -> None:
     numbered = [page.name for page in PAGES if page.parent == ROOT / "docs"]
-    assert [name[0] for name in numbered] == list("1234567")
+    assert [name[0] for name in numbered] == list("12345678")
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    assert (ROOT / "docs" / "images" / "preview.gif").stat().st_size <= 1_000_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -15,6 +15,7 @@ from serve_app.settings import Settings
 from serve_app.video.probe import probe
 from tests.cluster.media import read
 from tests.video.clips import X264, Clip, make
+from tests.video.corpus import CASES
 from tests.video.pipeline import times
 
 VARIABLE = Clip(
@@ -33,7 +34,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_frames_and_mattes_are_those_of_the_files(clip: Path, tmp_path: Path) -> None:
-    """With the embedded checkpoint. A GIF's mask keeps all 256 levels, and ProRes is near the colours."""
+    """With the embedded checkpoint. A GIF's mask keeps all 256 levels."""
     settings = Settings(data_dir=tmp_path / "data")
     frames = list(cutouts(clip, settings=settings))
     index = probe(clip)
@@ -46,6 +47,14 @@ def test_frames_and_mattes_are_those_of_the_files(clip: Path, tmp_path: Path) ->
     mattes = np.stack([frame.matte for frame in frames])
     assert len(np.unique(mattes)) > 2
     assert np.array_equal(mattes, read(tmp_path / "mask.gif").grey)
+
+
+@pytest.mark.parametrize("name", ["hidden.webm", "bframes.avi", "reset.ts"])
+def test_times_that_packets_do_not_tell(name: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, segmenter={"engine": "tests.cluster.light:make_engine"})
+    source = CASES[name].make(tmp_path)
+    index = probe(source, decode=name == "hidden.webm")
+    assert [frame.pts for frame in cutouts(source, settings=settings)] == times(index)
 
 
 def test_arrays(clip: Path, tmp_path: Path) -> None:
