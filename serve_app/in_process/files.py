@@ -84,6 +84,8 @@ def _output_type(out: Path, mask: Path | None) -> OutputType:
         raise FeatureNotSupported(
             f"The mask has the type of the output: name it {mask.with_suffix(suffix)}.", "output_mask"
         )
+    if mask == out:
+        raise FeatureNotSupported(f"The mask needs a name of its own, other than {out}.", "output_mask")
     return _TYPES[suffix]
 
 
@@ -113,11 +115,11 @@ class _Files:
         return JobResult(video, self._join(index, chunks, pieces, mask=True) if request.output_mask else None)
 
     def _pieces(self, index: Index, decoded: bool) -> tuple[list[Chunk], dict[int, Piece]]:
-        request, total = self._request, len(index.pts)
+        request, done, total = self._request, 0, len(index.pts)
         encoding = plan.encode_settings(request, index, self._settings.picture)
         chunks = plan.plan_chunks(index, self._settings.chunk)
         pieces: dict[int, Piece] = {}
-        self._report(0, total)
+        self._report(done, total)
         with closing(self._stages.cutouts(index, chunks)) as cutouts:
             for chunk, cutout in cutouts:
                 name = _NAMES.piece(chunk.number)
@@ -127,7 +129,8 @@ class _Files:
                 if not pieces:
                     _log(log_lines.network(piece, request))
                 pieces[chunk.number] = piece
-                self._report(sum(piece.frames for piece in pieces.values()), total)
+                done += piece.frames
+                self._report(done, total)
         return chunks, pieces
 
     def _join(self, index: Index, chunks: list[Chunk], pieces: dict[int, Piece], mask: bool) -> MediaFile:

@@ -114,6 +114,8 @@ def test_errors_are_those_of_the_service(clip: Path, settings: Settings, tmp_pat
         remove_background(clip, out.with_suffix(".avi"), settings=settings)
     with pytest.raises(FeatureNotSupported, match=r"mask\.webm"):
         remove_background(clip, out, mask=tmp_path / "mask.mp4", settings=settings)
+    with pytest.raises(FeatureNotSupported, match="a name of its own"):
+        remove_background(clip, out, mask=out, settings=settings)
     with pytest.raises(FrameTooLarge):
         remove_background(
             clip, out, settings=settings.model_copy(update={"source": SourceLimits(max_side=80)})
