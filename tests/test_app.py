@@ -42,10 +42,14 @@ BUILDER = "from serve_app.app import build; from serve_app.settings import Setti
         ("import serve_app.stages.encoder, serve_app.video.encode, serve_app.video.join", ["av"]),
         (
             "import serve_app.stages.segmenter, serve_app.segmentation.processing",
+            ["torch", "transformers"],
+        ),
+        (
+            "import serve_app.segmentation.processing, serve_app.segmentation.openvino_network",
             ["torch", "transformers", "openvino"],
         ),
     ],
-    ids=["builder", "ingress", "runner", "files", "decoder", "encoder", "segmenter"],
+    ids=["builder", "ingress", "runner", "files", "decoder", "encoder", "segmenter", "segmenter on a CPU"],
 )
 def test_a_process_imports_only_what_it_uses(process: str, heavy: list[str]) -> None:
     """What each deployment imports, and what it imports in its constructor and its calls."""
