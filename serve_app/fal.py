@@ -25,7 +25,9 @@ VENDOR_NAMES = (
     "fal.run",
     "queue.fal.run",
     "rest.fal.ai",
+    "rest.alpha.fal.ai",  # of older clients, as is the name of the file server without a version
     "api.fal.ai",
+    CDN,
     f"v3.{CDN}",
     # To these the Python client repeats a request, key included, whose connection failed.
     "falrun.com",

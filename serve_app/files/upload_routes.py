@@ -5,10 +5,11 @@
     PUT  {access_url}/multipart/{uploadId}/{n}  Bearer    a part                              -> ETag
     POST {access_url}/multipart/{uploadId}/complete
     PUT  /files/upload?token=                   token     a whole file, initiated by the API
-    PUT  /files/upload/multipart/{n}?token=     token     a part of one, initiated by the API -> partNumber, etag
-    POST /files/upload/multipart/complete?token=
+    PUT  /files/upload/multipart/{token}/{n}    token     a part of one, initiated by the API -> partNumber, etag
+    POST /files/upload/multipart/{token}/complete
 
-The API's REST routes issue the Bearer tokens and the tokens in queries. Every reply has a JSON body: an empty one with
+The API's REST routes issue the tokens. That of an upload in parts is in the path, because some clients append the
+number of a part to the whole URL, query included. Every reply has a JSON body: an empty one with
 a JSON content type breaks the JavaScript client.
 """
 
@@ -61,8 +62,8 @@ class UploadRoutes:
             Route("/files/upload", self.post, methods=["POST"]),
             Route("/files/upload", self.put, methods=["PUT"]),
             Route("/files/upload/multipart", self.initiate, methods=["POST"]),
-            Route("/files/upload/multipart/complete", self.complete_with_token, methods=["POST"]),
-            Route("/files/upload/multipart/{number}", self.put_part_with_token, methods=["PUT"]),
+            Route("/files/upload/multipart/{token}/complete", self.complete_with_token, methods=["POST"]),
+            Route("/files/upload/multipart/{token}/{number}", self.put_part_with_token, methods=["PUT"]),
             Route(parts + "/complete", self.complete, methods=["POST"]),
             Route(parts + "/{number}", self.put_part, methods=["PUT"]),
         ]
@@ -94,15 +95,15 @@ class UploadRoutes:
         return await self._complete(self._grant_in_path(request), request)
 
     async def put(self, request: Request) -> Response:
-        grant = self._grant_in_query(request, Purpose.PUT)
+        grant = Grant.read(self._signer, Purpose.PUT, request.query_params.get("token", ""))
         await self._uploads.put(grant, _body(request))
         return JSONResponse({"access_url": self._url(grant.name, request)})
 
     async def put_part_with_token(self, request: Request) -> Response:
-        return await self._part(self._grant_in_query(request, Purpose.PARTS), request)
+        return await self._part(self._grant_in_token(request), request)
 
     async def complete_with_token(self, request: Request) -> Response:
-        return await self._complete(self._grant_in_query(request, Purpose.PARTS), request)
+        return await self._complete(self._grant_in_token(request), request)
 
     async def _part(self, grant: Grant, request: Request) -> Response:
         text = request.path_params["number"]
@@ -138,9 +139,9 @@ class UploadRoutes:
             raise HTTPException(404)
         return grant
 
-    def _grant_in_query(self, request: Request, purpose: Purpose) -> Grant:
-        """The upload that the token in the query allows. An Authorization header is ignored."""
-        return Grant.read(self._signer, purpose, request.query_params.get("token", ""))
+    def _grant_in_token(self, request: Request) -> Grant:
+        """The multipart upload that the token in the path allows. An Authorization header is ignored."""
+        return Grant.read(self._signer, Purpose.PARTS, request.path_params["token"])
 
     def _lifetime(self, request: Request) -> float | None:
         return lifetime_in(request.headers, self._limits.lifetime_s)

@@ -171,13 +171,13 @@ async def test_parts_belong_to_their_account(
 async def test_parts_with_a_token(client: httpx.AsyncClient, store: Artifacts) -> None:
     """As the JavaScript client does it: one after the other, completing with the replies' bodies."""
     name = new_upload("v.webm", "video/webm", 0)
-    path, query = "/files/upload/multipart", f"?token={parts_token(SIGNER, name, None)}"
+    path = f"/files/upload/multipart/{parts_token(SIGNER, name, None)}"
     found = []
     for number, data in split(DATA, 77_777).items():
-        reply = await client.put(f"{path}/{number}{query}", content=data)
+        reply = await client.put(f"{path}/{number}", content=data)
         assert reply.status_code == 200 and reply.json()["partNumber"] == number
         found.append(reply.json())
-    reply = await client.post(f"{path}/complete{query}", json={"parts": found})
+    reply = await client.post(f"{path}/complete", json={"parts": found})
     assert reply.status_code == 200 and reply.json()
     assert (await client.get(SIGNER.file_path(name))).content == DATA
     assert whole(store) == [name]

@@ -57,7 +57,13 @@ def test_names_need_a_certificate_that_covers_them(tmp_path: Path) -> None:
 def test_wildcards_cover_one_label(tmp_path: Path) -> None:
     assert missing_vendor_names(made(tmp_path / "none").certificate) == list(VENDOR_NAMES)
     wild = made(tmp_path / "wild", "fal.run", "*.fal.run", "*.fal.ai", "*.fal.media", "*.falrun.com")
-    assert missing_vendor_names(wild.certificate) == ["falrun.com"]
+    assert missing_vendor_names(wild.certificate) == ["rest.alpha.fal.ai", "fal.media", "falrun.com"]
+
+
+def test_the_guide_names_every_host() -> None:
+    guide = (ROOT / "docs" / "2-clients.md").read_text()
+    (line,) = (line for line in guide.splitlines() if line.startswith("echo '127.0.0.1 "))
+    assert line.split("'")[1].split()[1:] == list(VENDOR_NAMES)
 
 
 def test_the_certificate_for_names(tmp_path: Path) -> None:

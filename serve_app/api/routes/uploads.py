@@ -108,12 +108,12 @@ class StorageRoutes:
     async def initiate(self, request: Request) -> Response:
         name = await self._new_name(request, PUT_S)
         token = put_token(self._signer, name, account_of(request))
-        return self._target("/files/upload", token, name, request)
+        return self._target(f"/files/upload?token={token}", name, request)
 
     async def initiate_multipart(self, request: Request) -> Response:
         name = await self._new_name(request, PARTS_S)
         token = parts_token(self._signer, name, account_of(request))
-        return self._target("/files/upload/multipart", token, name, request)
+        return self._target(f"/files/upload/multipart/{token}", name, request)
 
     async def upload_token(self, request: Request) -> Response:
         token = self._signer.token(Purpose.UPLOADS, {"account": account_of(request)}, TOKEN_S)
@@ -138,11 +138,9 @@ class StorageRoutes:
         lifetime_s = lifetime_in(request.headers, self._limits.lifetime_s)
         return new_upload(wanted.file_name, wanted.content_type, expiry(lifetime_s, time_s))
 
-    def _target(self, path: str, token: str, name: str, request: Request) -> Response:
+    def _target(self, path: str, name: str, request: Request) -> Response:
         base = self._urls.base(request)
-        return JSONResponse(
-            {"upload_url": f"{base}{path}?token={token}", "file_url": self._urls.links.at(name, base)}
-        )
+        return JSONResponse({"upload_url": base + path, "file_url": self._urls.links.at(name, base)})
 
 
 async def _body(request: Request, model: type[M]) -> M:
