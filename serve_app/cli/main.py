@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -212,6 +214,26 @@ def remove(
         where = Server(server.rstrip("/"), trust_store(), key) if server else None
         failed = run(sources, out, fields, where, config)
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def doctor(
+    config: Config = Path("config/local.yaml"),
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check whether this machine can run a profile, and say what to do where it cannot. Exit status 1 in that case."""
+    from serve_app.cli.doctor import examine
+
+    with start_errors():
+        findings = examine(Profile.load(config, None, **({"data_dir": data_dir} if data_dir else {})))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            mark = "ok" if finding.ok else "PROBLEM"
+            print(f"{mark:8} {finding.check:14} {finding.text}")
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
 @app.command()

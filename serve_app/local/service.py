@@ -46,8 +46,8 @@ def running(profile: Profile) -> Iterator[Profile]:
     for port in (profile.port, profile.settings.files.port):
         if not is_free(port):
             raise StartError(f"port {port} is taken: choose another (--port, --files-port)")
-    http_options = {"host": profile.host, "port": profile.port, **_tls_options(profile.settings)}
-    store = _object_store_bytes()
+    http_options = {"host": profile.host, "port": profile.port, **tls_options(profile.settings)}
+    store = object_store_bytes()
     for key, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     # Ray listens on every address and would run anybody's code: only this run's processes know the token.
@@ -118,7 +118,7 @@ def temporary(config: Path) -> Iterator[Profile]:
             yield profile
 
 
-def _object_store_bytes() -> int:
+def object_store_bytes() -> int:
     """Size of Ray's object store. Raises `StartError` if there is too little shared memory."""
     shared = Path("/dev/shm")
     if not shared.is_dir():
@@ -132,7 +132,7 @@ def _object_store_bytes() -> int:
     return size
 
 
-def _tls_options(settings: Settings) -> dict[str, str]:
+def tls_options(settings: Settings) -> dict[str, str]:
     """Serve's https options. Raises `SetupError` if the certificate or key cannot be used."""
     tls = settings.tls
     if tls is None:
