@@ -77,13 +77,13 @@ async def cut_out(server: Server, fields: dict[str, Any], label: str, bars: Prog
     """
     async with server.client(timeout=60, headers=server.headers) as client:
         try:
-            submitted = _json(await client.post(QUEUE + ENDPOINT, json=fields))
+            submitted = json_of(await client.post(QUEUE + ENDPOINT, json=fields))
             try:
                 await _watch(client, submitted["status_url"], label, bars)
             except asyncio.CancelledError:
                 await client.put(submitted["cancel_url"])
                 raise
-            return _json(await client.get(submitted["response_url"]))
+            return json_of(await client.get(submitted["response_url"]))
         except httpx.TransportError as error:
             raise RequestFailed(f"{server.url} cannot be reached: {error}") from error
 
@@ -93,7 +93,7 @@ async def _watch(client: httpx.AsyncClient, status_url: str, label: str, bars: P
     task = bars.add_task(label, total=None, rate="")
     shown, total = 0, None
     while True:
-        status = _json(await client.get(status_url, params={"logs": 1}))
+        status = json_of(await client.get(status_url, params={"logs": 1}))
         for line in status["logs"][shown:]:
             if line["level"] != LogLevel.DEBUG:  # repeats the progress bar
                 bars.console.print(f"  {label}: {line['message']}")
@@ -138,7 +138,7 @@ async def upload(server: Server, path: Path) -> str:
     headers = {"Content-Type": kind, "Content-Length": str(path.stat().st_size)}
     try:
         async with server.client(timeout=60, headers=server.headers) as client:
-            target = _json(await client.post(REST + "/storage/upload/initiate", json=announced))
+            target = json_of(await client.post(REST + "/storage/upload/initiate", json=announced))
         async with server.client(timeout=httpx.Timeout(60, read=None)) as client:
             reply = await client.put(target["upload_url"], content=_blocks(path), headers=headers)
     except httpx.TransportError as error:
@@ -180,7 +180,7 @@ def served(path: Path) -> Iterator[str]:
         thread.join()
 
 
-def _json(reply: httpx.Response) -> dict[str, Any]:
+def json_of(reply: httpx.Response) -> dict[str, Any]:
     """Returns the object in a successful reply. Raises `RequestFailed` with the service's message otherwise."""
     if not reply.is_success:
         raise RequestFailed(_message(reply))

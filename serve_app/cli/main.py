@@ -18,6 +18,7 @@ from rich.console import Console
 from serve_app import __version__
 from serve_app.cli.client import RequestFailed
 from serve_app.cli.keys import keys_app
+from serve_app.cli.requests import requests_app
 from serve_app.errors import SetupError
 from serve_app.fal import VENDOR_NAMES, OutputType, Quality, Variant, WriteMode
 from serve_app.local.profile import Profile, StartError, free_port, is_free
@@ -26,6 +27,7 @@ from serve_app.settings import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 app.add_typer(keys_app, name="keys")
+app.add_typer(requests_app)
 errors = Console(stderr=True)
 
 Config = Annotated[Path, typer.Option(help="Profile: a Serve config such as config/local.yaml.")]
@@ -178,7 +180,10 @@ def demo(
 
 @app.command()
 def remove(
-    sources: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Video files or http(s) URLs.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Videos: files, directories, patterns, URLs."),
+    ],
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Output file (one input) or directory.")
     ] = None,
@@ -195,10 +200,21 @@ def remove(
     key: Annotated[
         str | None, typer.Option(envvar="FAL_KEY", help="API key for --server.", show_default=False)
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")] = 1,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace outputs that exist, instead of skipping their inputs."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each input.")] = False,
     config: Config = Path("config/local.yaml"),
 ) -> None:
-    """Remove the background of videos. Exit status: 0 all succeeded, 1 some failed, 2 the service could not start."""
+    """Remove the background of videos.
+
+    Exit status: 0 all succeeded, 1 some failed, 2 the service could not start, 130 interrupted; Ctrl-C cancels the
+    requests on the server.
+    """
     from serve_app.cli.client import Server, trust_store
+    from serve_app.cli.remove import Options
     from serve_app.cli.remove import remove as run
 
     fields = {
@@ -210,9 +226,14 @@ def remove(
         "operating_resolution": resolution,
         "refine_foreground": not no_refine,
     }
-    with start_errors():
-        where = Server(server.rstrip("/"), trust_store(), key) if server else None
-        failed = run(sources, out, fields, where, config)
+    options = Options(out, fields, jobs, overwrite, as_json)
+    try:
+        with start_errors():
+            where = Server(server.rstrip("/"), trust_store(), key) if server else None
+            failed = run(sources, options, where, config)
+    except KeyboardInterrupt as error:
+        errors.print("interrupted: the requests under way are cancelled")
+        raise typer.Exit(130) from error
     raise typer.Exit(1 if failed else 0)
 
 

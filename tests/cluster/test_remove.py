@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.media import read
-from tests.cluster.service import MediaServer, Service
+from tests.cluster.service import ROOT, MediaServer, Service
 from tests.cluster.test_cli import cli
 from tests.video.clips import X264, Clip, make
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -24,13 +35,15 @@ def clip(clips_dir: Path) -> Path:
 def test_a_file_and_a_url_against_a_running_server(
     service: Service, media_server: MediaServer, clip: Path, tmp_path: Path
 ) -> None:
-    url = media_server.url(CLIP.name)
-    done = cli(
-        "remove", str(clip), url, "-o", str(tmp_path), "--server", service.url, "--type", "mov", "--mask"
-    )
+    make(clip.with_name("street.mp4"), replace(CLIP, name="street.mp4"))
+    url = media_server.url("street.mp4")
+    options = ["-o", str(tmp_path), "--server", service.url, "--type", "mov", "--mask", "--jobs", "2"]
+    done = cli("remove", str(clip), url, *options)
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"holiday-cutout.mov", "holiday-mask.mov"}
-    assert done.stdout.splitlines().count(str(tmp_path / "holiday-cutout.mov")) == 2
+    assert "\x1b" not in done.stdout + done.stderr  # no terminal, no control codes
+    names = [f"{name}-{what}.mov" for name in ("holiday", "street") for what in ("cutout", "mask")]
+    assert sorted(done.stdout.split()) == sorted(str(tmp_path / name) for name in names)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
     media = read(tmp_path / "holiday-cutout.mov")
     assert (media.codec, len(media.times)) == ("prores", 10)
     assert media.alpha is not None
@@ -49,6 +62,80 @@ def test_a_temporary_server(clip: Path, tmp_path: Path) -> None:
     done = cli("remove", str(clip), "-o", str(tmp_path), "--no-refine", "--write-mode", "fast")
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "holiday-cutout.webm").alpha is not None
+
+
+def test_directories_and_patterns(service: Service, clip: Path, tmp_path: Path) -> None:
+    """One JSON object for each video; what is there already is skipped, until told otherwise."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(clip, videos / name)
+    (videos / "notes.txt").write_text("no video")
+    common = ["-o", str(out), "--server", service.url, "--json", "--jobs", "2"]
+    done = cli("remove", str(videos / "a*"), *common)
+    assert done.returncode == 0, done.stderr
+    (first,) = map(json.loads, done.stdout.splitlines())
+    assert (first["source"], first["video"]["num_frames"]) == (str(videos / "a.mp4"), 10)
+    written = (out / "a-cutout.webm").stat().st_mtime_ns
+
+    found = [json.loads(line) for line in cli("remove", str(videos), *common).stdout.splitlines()]
+    results = {Path(item["source"]).name: item for item in found}
+    assert results.keys() == {"a.mp4", "b.mp4"}
+    assert results["a.mp4"] == {"source": str(videos / "a.mp4"), "skipped": str(out / "a-cutout.webm")}
+    assert results["b.mp4"]["video"]["path"] == str(out / "b-cutout.webm")
+    assert (out / "a-cutout.webm").stat().st_mtime_ns == written
+
+    assert cli("remove", str(videos / "a.mp4"), *common, "--overwrite").returncode == 0
+    assert (out / "a-cutout.webm").stat().st_mtime_ns > written
+
+
+def test_two_inputs_with_one_output(service: Service, clip: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / clip.name
+    other.parent.mkdir()
+    shutil.copy(clip, other)
+    done = cli("remove", str(clip), str(other), "-o", str(tmp_path), "--server", service.url)
+    assert done.returncode == 1
+    assert "is the output of another input" in " ".join(done.stderr.split())
+
+
+def test_interrupting_cancels_the_request(service: Service, clips_dir: Path, tmp_path: Path) -> None:
+    """In a terminal, with its bar; status and cancel know the request too."""
+    long = make(
+        clips_dir / "endless.mp4", Clip("endless.mp4", frames=2000, width=96, height=64, options=X264)
+    )
+    program = [sys.executable, "-m", "serve_app.cli.main", "remove", str(long), "-o", str(tmp_path)]
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [*program, "--server", service.url], cwd=ROOT, stdout=follower, stderr=follower
+    ) as shell:
+        os.close(follower)
+        screen = b""
+        while b"2000" not in screen:
+            screen += os.read(leader, 4096)
+        (request_id,) = under_way(service)
+        assert cli("status", request_id, "--server", service.url).stdout.startswith(
+            "IN_PROGRESS\nsegmenting: "
+        )
+        shell.send_signal(signal.SIGINT)
+        with suppress(OSError):  # the terminal is gone
+            while True:
+                screen += os.read(leader, 4096)
+        assert shell.wait(60) == 130
+    os.close(leader)
+    assert b"\x1b[" in screen and b"frames" in screen
+    wait_until(lambda: under_way(service) == [])
+    assert list(tmp_path.iterdir()) == []
+    over = cli("cancel", request_id, "--server", service.url)
+    assert over.returncode == 1
+    unknown = cli("status", "00000000-0000-4000-8000-000000000000", "--server", service.url)
+    assert unknown.returncode == 1 and unknown.stderr.strip()
+
+
+def under_way(service: Service) -> list[str]:
+    """Ids of the requests that have not ended."""
+    with closing(sqlite3.connect(f"file:{service.data_dir / 'jobs.sqlite'}?mode=ro", uri=True)) as table:
+        rows = table.execute("SELECT id FROM jobs WHERE finished_at IS NULL").fetchall()
+    return [row[0] for row in rows]
 
 
 def test_failures_are_reported_and_the_others_processed(service: Service, clip: Path, tmp_path: Path) -> None:
