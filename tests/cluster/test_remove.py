@@ -106,7 +106,11 @@ def test_interrupting_cancels_the_request(service: Service, clips_dir: Path, tmp
     program = [sys.executable, "-m", "serve_app.cli.main", "remove", str(long), "-o", str(tmp_path)]
     leader, follower = pty.openpty()
     with subprocess.Popen(
-        [*program, "--server", service.url], cwd=ROOT, stdout=follower, stderr=follower
+        [*program, "--server", service.url],
+        cwd=ROOT,
+        stdout=follower,
+        stderr=follower,
+        preexec_fn=interruptible,
     ) as shell:
         os.close(follower)
         screen = b""
@@ -129,6 +133,11 @@ def test_interrupting_cancels_the_request(service: Service, clips_dir: Path, tmp
     assert over.returncode == 1
     unknown = cli("status", "00000000-0000-4000-8000-000000000000", "--server", service.url)
     assert unknown.returncode == 1 and unknown.stderr.strip()
+
+
+def interruptible() -> None:
+    """As in the foreground of a terminal, even if the tests run where interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def under_way(service: Service) -> list[str]:
