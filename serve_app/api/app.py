@@ -17,6 +17,7 @@ from serve_app.api.routes.health import health_router
 from serve_app.api.routes.history import HistoryRoutes
 from serve_app.api.routes.jwks import jwks_router
 from serve_app.api.routes.openapi import openapi_router
+from serve_app.api.routes.playground import playground_router
 from serve_app.api.routes.queue import QueueRoutes
 from serve_app.api.routes.run import RunRoutes
 from serve_app.api.routes.uploads import AppTokenInput, StorageRoutes, UploadInput
@@ -52,5 +53,6 @@ def make_app(services: Services) -> FastAPI:
     app.include_router(HistoryRoutes(services).router())
     app.include_router(openapi_router(services))
     app.include_router(client_proxy_router())
+    app.include_router(playground_router(services))
     describe_bodies(app, VideoInput, QueueStatus, UploadInput, AppTokenInput)
     return app

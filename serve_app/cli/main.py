@@ -103,8 +103,8 @@ def up(
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
             errors.print(
-                f"data in {profile.settings.data_dir}, logs in {profile.logs_dir}, "
-                f"downloads on port {profile.settings.files.port}"
+                f"playground: {profile.url}/ (downloads on port {profile.settings.files.port})\n"
+                f"data in {profile.settings.data_dir}, logs in {profile.logs_dir}"
             )
             print(f"ready {profile.url}", flush=True)
             stop.wait()

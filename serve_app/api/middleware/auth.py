@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.api.playground import CONTENTS
 from serve_app.fal import JWKS_PATHS, QUEUE_OPENAPI
 from serve_app.files.signing import Purpose, Signer, TokenRejected
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from serve_app.accounts.verifier import Verifier
 
 PUBLIC_PATHS = frozenset(
-    ("/health", "/openapi.json", QUEUE_OPENAPI, "/docs", "/docs/oauth2-redirect", *JWKS_PATHS)
+    ("/health", "/openapi.json", QUEUE_OPENAPI, "/docs", "/docs/oauth2-redirect", *JWKS_PATHS, *CONTENTS)
 )
 TOKEN = "fal_jwt_token"  # the query parameter in which clients send a token instead of a key
 
