@@ -104,7 +104,7 @@ def up(
                 signal.signal(number, lambda *_: stop.set())
             errors.print(
                 f"playground: {profile.url}/ (downloads on port {profile.settings.files.port})\n"
-                f"data in {profile.settings.data_dir}, logs in {profile.logs_dir}"
+                f"data in {profile.settings.data_dir}, logs in {profile.logs_dir}",
             )
             print(f"ready {profile.url}", flush=True)
             stop.wait()

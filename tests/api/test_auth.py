@@ -128,7 +128,15 @@ async def test_every_route_but_the_public_ones_requires_a_key(auth: AuthHarness)
             asked += 1
     assert asked > 10
     extra_slash = f"{auth.client.base_url}//health"  # without a host, its first segment would be one
-    closed = ("/no-such", "/health/", extra_slash, "/queue/health", "/docs/x", "/playground/", "/playground/x.js")
+    closed = (
+        "/no-such",
+        "/health/",
+        extra_slash,
+        "/queue/health",
+        "/docs/x",
+        "/playground/",
+        "/playground/x.js",
+    )
     for path in closed:
         assert (await auth.ask(None, path)).status_code == 401
     for path in ("/openapi.json", "/docs", "/"):

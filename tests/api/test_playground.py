@@ -81,7 +81,9 @@ def test_the_page_needs_nothing_that_the_policy_refuses() -> None:
     assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=|<iframe", text) == []
     for body, kind in CONTENTS.values():
         if kind != KINDS[".svg"]:
-            outside = re.findall(r"(?:src|href|url\(|from|import)[=(\s]*[\"']?(?:https?:)?//[^\"']+", body.decode())
+            outside = re.findall(
+                r"(?:src|href|url\(|from|import)[=(\s]*[\"']?(?:https?:)?//[^\"']+", body.decode()
+            )
             assert outside == []
 
 
@@ -102,6 +104,12 @@ async def test_no_key_is_needed_for_the_page_and_for_nothing_else(
 
 async def test_only_the_files_of_the_page_are_served(harness: ApiHarness) -> None:
     async with harness.client() as client:
-        for path in ("/playground", "/playground/", "/playground/__init__.py", "/playground/index.html", "/index.html"):
+        for path in (
+            "/playground",
+            "/playground/",
+            "/playground/__init__.py",
+            "/playground/index.html",
+            "/index.html",
+        ):
             assert (await client.get(path)).status_code == 404
         assert not any("playground" in path or path == PAGE for path in harness.app.openapi()["paths"])

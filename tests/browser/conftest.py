@@ -9,13 +9,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 from tests.cluster.service import Service, running_service
 from tests.video.clips import X264, Clip, make
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
-WIDE = {"width": 1280, "height": 900}
+WIDE = ViewportSize(width=1280, height=900)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,10 @@ class Seen:
     complaints: list[str] = field(default_factory=list)
     origins: set[str] = field(default_factory=set)
 
+    def line(self, line: ConsoleMessage) -> None:
+        if line.type in ("warning", "error"):
+            self.complaints.append(line.text)
+
 
 @pytest.fixture
 def seen() -> Seen:
@@ -58,9 +62,11 @@ def seen() -> Seen:
 @pytest.fixture
 def page(service: Service, browser: Browser, seen: Seen) -> Iterator[Page]:
     """The playground, loaded, in a profile of its own."""
-    context = browser.new_context(viewport=WIDE, permissions=["clipboard-read", "clipboard-write"])  # type: ignore[arg-type]
+    context = browser.new_context(
+        viewport=WIDE, color_scheme="light", permissions=["clipboard-read", "clipboard-write"]
+    )
     page = context.new_page()
-    page.on("console", lambda line: line.type in ("warning", "error") and seen.complaints.append(line.text))
+    page.on("console", seen.line)
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on("request", lambda request: seen.origins.add(origin(request.url)))
     page.goto(service.url + "/")

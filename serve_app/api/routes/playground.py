@@ -1,6 +1,6 @@
 """`/`: the playground, a page that uses the service as any client does.
 
-Its policy allows this origin and the one of the files, and nothing else: no script in the page, no other host, no frame.
+Its policy allows this origin and the one of the files, and nothing else: no inline script, no other host, no frame.
 """
 
 from __future__ import annotations
