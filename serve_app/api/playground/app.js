@@ -14,6 +14,7 @@ const EXAMPLE = "https://example.org/clip.mp4";
 
 let settings = null; // the controls, once the contract is read
 let running = null;
+let told = null; // the quarter of the frames that screen readers heard of
 let sent = null; // the input of the request that is shown; its code is below
 const player = new Player();
 const source = new Source(() => edited());
@@ -46,12 +47,12 @@ function estimate() {
 // The request as code
 
 function code() {
-  const { title, help, code: write } = LANGUAGES[$("language").value];
+  const { help, code: write } = LANGUAGES[$("language").value];
   const input = sent ?? { video_url: source.address || EXAMPLE, ...settings.values };
   const { video_url } = input;
   $("code").textContent = write({ video_url, ...settings.changed(input) }, key());
   const pending = !sent && source.file ? " The file has an address once it is uploaded; until then an example stands for it." : "";
-  $("code-help").textContent = `${title}. ${help}${pending}`;
+  $("code-help").textContent = help + pending;
 }
 
 async function copy() {
@@ -84,15 +85,18 @@ function show(status) {
     const { stage: name, frames_done: done, frames_total: total, frames_per_second: rate, seconds_left: left } = progress;
     $("bar").max = 1;
     if (total) $("bar").value = done / total;
+    const quarter = Math.floor((4 * done) / total) || 0;
     const parts = [total && `${done} of ${total} frames`, rate && `${number(rate)} frames/s`, left != null && rate && `${duration(left)} left`];
-    stage(name[0].toUpperCase() + name.slice(1), parts.filter(Boolean).join(" · "));
+    stage(name[0].toUpperCase() + name.slice(1), parts.filter(Boolean).join(" · "), quarter);
   } else if (state === "IN_PROGRESS") stage("Reading the video", "");
 }
 
-function stage(name, figures) {
-  if ($("stage").textContent !== name) {
+/** Shows where a request is. Screen readers hear of a new stage and of each quarter of its frames, not of every event. */
+function stage(name, figures, quarter = null) {
+  if ($("stage").textContent !== name || quarter !== told) {
     $("stage").textContent = name;
-    if (!/frames/.test(figures)) $("bar").removeAttribute("value");
+    if (quarter === null) $("bar").removeAttribute("value");
+    told = quarter;
     say(`${name}. ${figures}`);
   }
   $("figures").textContent = figures;
@@ -128,12 +132,14 @@ async function run(values, name, before, work) {
     status: show,
   });
   running = request;
+  list();
   refresh();
   $("result").scrollIntoView({ block: "nearest" });
   $("cancel").focus();
   try {
-    finished(await work(request), before());
-    if (request.rate) recent.measured(values, request.rate);
+    const output = await work(request);
+    finished(output, before(output));
+    if (request.seconds) recent.measured(values, output.video.num_frames / request.seconds);
     recent.settle(request.id, "finished");
   } catch (error) {
     const cancelled = error.name === "AbortError" || error.type === "client_cancelled";
@@ -240,13 +246,13 @@ function again(one) {
   settings.values = one.input;
   source.address = one.input.video_url ?? "";
   sent = one.input.video_url ? one.input : null;
-  const own = (url) => allowed().some((origin) => url?.startsWith(origin));
-  run(settings.values, one.name, () => (own(one.input.video_url) ? one.input.video_url : ""), (request) => request.follow(one.id));
+  run(settings.values, one.name, (output) => playable(one.input.video_url, output), (request) => request.follow(one.id));
 }
 
-/** Origins that the page may load videos from: this one, and the file server that results come from. */
-function allowed() {
-  return [new URL(BASE).origin, ...[...$("downloads").querySelectorAll("a")].map(({ href }) => new URL(href).origin)];
+/** `url` if the page's policy lets it load videos from there: from this service, and from where results come from. */
+function playable(url, { video }) {
+  const origin = (address) => new URL(address).origin;
+  return URL.canParse(url) && [BASE, video.url].map(origin).includes(origin(url)) ? url : "";
 }
 
 // Start

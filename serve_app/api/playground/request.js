@@ -10,7 +10,7 @@ export class Request {
     this._told = told;
     this._aborted = new AbortController();
     this.id = null;
-    this.rate = null; // frames per second, as last reported
+    this.seconds = null; // that the work took, once it has ended
   }
 
   /** Sends `source` with `settings`; returns the input as it was sent, and the output. */
@@ -31,10 +31,10 @@ export class Request {
     let last = null;
     for await (const status of api.statuses(id, this._key)) {
       last = status;
-      this.rate = status.progress?.frames_per_second ?? this.rate;
       this._told.status(status);
     }
     if (last?.status !== "COMPLETED") throw ServiceError.unreachable("The service");
+    this.seconds = last.metrics.inference_time ?? null;
     return api.result(id, this._key);
   }
 

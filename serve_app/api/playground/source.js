@@ -22,7 +22,9 @@ export class Source {
       event.preventDefault();
       $("drop").classList.add("over");
     });
-    document.addEventListener("dragleave", (event) => event.relatedTarget ?? $("drop").classList.remove("over"));
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) $("drop").classList.remove("over"); // it left the page
+    });
     document.addEventListener("drop", (event) => {
       event.preventDefault();
       $("drop").classList.remove("over");
