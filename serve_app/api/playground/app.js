@@ -17,7 +17,7 @@ let running = null;
 let told = null; // the quarter of the frames that screen readers heard of
 let sent = null; // the input of the request that is shown; its code is below
 const player = new Player();
-const source = new Source(() => edited());
+const source = new Source(() => edited(), () => refresh());
 
 const key = () => $("key").value.trim();
 const ready = () => settings && !running && Boolean(source.file || source.address);
@@ -136,20 +136,22 @@ async function run(values, name, before, work) {
   refresh();
   $("result").scrollIntoView({ block: "nearest" });
   $("cancel").focus();
+  let output = null;
+  let problem = null;
   try {
-    const output = await work(request);
-    finished(output, before(output));
-    if (request.seconds) recent.measured(values, output.video.num_frames / request.seconds);
-    recent.settle(request.id, "finished");
+    output = await work(request);
   } catch (error) {
-    const cancelled = error.name === "AbortError" || error.type === "client_cancelled";
-    failed(cancelled ? null : error);
-    const unknown = [0, 401, 404].includes(error.status); // says nothing about the request itself
-    if (request.id && !unknown) recent.settle(request.id, cancelled ? "cancelled" : "failed");
+    problem = error;
   }
+  const cancelled = problem?.name === "AbortError" || problem?.type === "client_cancelled";
+  const unknown = [0, 401, 404].includes(problem?.status); // says nothing about the request itself
+  if (request.id && !unknown) recent.settle(request.id, cancelled ? "cancelled" : problem ? "failed" : "finished");
+  if (output && request.seconds) recent.measured(values, output.video.num_frames / request.seconds);
   running = null;
   list();
   refresh();
+  if (output) finished(output, before(output));
+  else failed(cancelled ? null : problem);
 }
 
 function start() {

@@ -7,12 +7,13 @@ const FRAMES = 12; // whose distances tell the frame rate
 const WAIT_MS = 4000;
 
 export class Source {
-  /** `changed` is called whenever there is another video. */
-  constructor(changed) {
+  /** `changed` is called whenever there is another video, `probed` when more is known of the same one. */
+  constructor(changed, probed) {
     this.file = null;
     this.url = ""; // of the file, in this page
     this.facts = null; // {seconds, rate} of the file, as far as this browser can tell
     this._changed = changed;
+    this._probed = probed;
     $("file").addEventListener("change", () => this._take($("file").files[0]));
     $("url").addEventListener("input", () => {
       if (this.file) this._forget();
@@ -70,7 +71,7 @@ export class Source {
       if (this.file !== file) return;
       this.facts = facts;
       this._say();
-      this._changed();
+      this._probed();
     });
     return true;
   }
