@@ -38,7 +38,10 @@ export class ServiceError extends Error {
       body = { detail: text.slice(0, 300) };
     }
     if (Array.isArray(body.detail)) {
-      const message = body.detail.map((item) => [item.loc.slice(1).join("."), item.msg].filter(Boolean).join(": "));
+      const message = body.detail.map(({ loc, msg }) => {
+        const field = loc.slice(1).join(".");
+        return msg.startsWith(field) ? msg : `${field}: ${msg}`;
+      });
       return new ServiceError(status, body.detail[0].type, message.join("; "));
     }
     if (status === 404) return new ServiceError(404, "not_found", "The service does not know this request any more.");
