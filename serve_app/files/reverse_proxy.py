@@ -2,11 +2,15 @@
 
 Requests for files are answered in this process. Everything else is relayed to Serve's proxy on loopback. Bodies are
 streamed in both directions, so that an input of hundreds of megabytes takes no memory and events are not delayed.
+
+One upload needs both: `fal-client` 0.5.0 sends its API key to fal.media instead of a token. The API, which alone knows
+the keys, exchanges it for one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Iterable
@@ -16,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.fal import is_cdn
+from serve_app.fal import CDN, REST, is_cdn
 
 logger = logging.getLogger("ray.serve")
 
@@ -25,6 +29,10 @@ FILES = "/files/"
 LIMITS = {"timeout": {"connect": 10.0, "read": None, "write": None, "pool": None}}
 # Shorter than any server's keep-alive: a request on a connection that the server has just closed would fail.
 KEEP_ALIVE_S = 2.0
+
+UPLOAD = "/files/upload"
+TOKEN = f"{REST}/storage/auth/token"
+TOKEN_LIMITS = {"timeout": {"connect": 10.0, "read": 60.0, "write": 10.0, "pool": None}}
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -57,7 +65,10 @@ class ReverseProxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(FILES) or is_cdn(_host(scope)):
-            await self._files(scope, receive, send)
+            if key := _key_of_upload(scope):
+                await self._upload_with_key(key, scope, receive, send)
+            else:
+                await self._files(scope, receive, send)
             return
         client = _Client(scope, receive)
         tasks = [
@@ -76,6 +87,30 @@ class ReverseProxy:
     async def close(self) -> None:
         """Closes the idle connections. Call it when no request is in progress."""
         await self._pool.aclose()
+
+    async def _upload_with_key(self, key: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes an upload to the file server with the token that the API issues for the key, or the API's refusal."""
+        try:
+            reply = await self._pool.request(
+                "POST",
+                self._url(TOKEN.encode()),
+                headers=[(b"authorization", key), (b"content-type", b"application/json")],
+                content=b"{}",
+                extensions=TOKEN_LIMITS,
+            )
+        except httpcore.LocalProtocolError as error:
+            await _malformed(error)(scope, receive, send)
+        except (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException) as error:
+            await _unreachable(error)(scope, receive, send)
+        else:
+            if reply.status != 200:
+                headers = _end_to_end(reply.headers, SERVER_HEADERS)
+                await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+                await send({"type": "http.response.body", "body": reply.content})
+                return
+            bearer = b"Bearer " + json.loads(reply.content)["token"].encode()
+            others = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
+            await self._files({**scope, "headers": [*others, (b"authorization", bearer)]}, receive, send)
 
     async def _relay(self, scope: Scope, client: _Client, send: Send) -> None:
         started = False
@@ -105,7 +140,9 @@ class ReverseProxy:
 
     def _address(self, scope: Scope) -> httpcore.URL:
         query = scope["query_string"]
-        target = scope["raw_path"] + (b"?" + query if query else b"")
+        return self._url(scope["raw_path"] + (b"?" + query if query else b""))
+
+    def _url(self, target: bytes) -> httpcore.URL:
         base = self._upstream
         return httpcore.URL(scheme=base.scheme, host=base.host, port=base.port, target=target)
 
@@ -142,7 +179,19 @@ class _Client:
 
 
 def _host(scope: Scope) -> str:
-    return next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    return _header(scope, b"host").decode("latin-1")
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+def _key_of_upload(scope: Scope) -> bytes | None:
+    """The Authorization header of an upload to fal.media that has a key in it, and of no other request."""
+    if (scope.get("method"), scope["path"], _host(scope).lower().partition(":")[0]) != ("POST", UPLOAD, CDN):
+        return None
+    authorization = _header(scope, b"authorization").strip()
+    return authorization if authorization[:4].lower() == b"key " else None
 
 
 def _request_headers(scope: Scope) -> Headers:
