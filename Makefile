@@ -58,6 +58,7 @@ test-gpu: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.network
+	$(BIN)/python -m benchmarks.frame_path
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.dials
 	$(BIN)/python -m benchmarks.api

@@ -53,6 +53,15 @@ NETWORK = Table(
     }
 )
 
+FRAME_PATH = Table(
+    {
+        "size": text("size"),
+        "part": text("part"),
+        "CPU-ms a frame": number("cpu_ms", ".1f"),
+        "of the network's": number("share", ".2f"),
+    }
+)
+
 PIPELINE = Table(
     {
         "part": text("part"),
@@ -99,7 +108,14 @@ BULK = Table(
     }
 )
 
-TABLES = {"network": NETWORK, "pipeline": PIPELINE, "api": API, "dials": DIALS, "bulk": BULK}
+TABLES = {
+    "network": NETWORK,
+    "frame_path": FRAME_PATH,
+    "pipeline": PIPELINE,
+    "api": API,
+    "dials": DIALS,
+    "bulk": BULK,
+}
 
 
 def headline(figures: dict[str, Figures]) -> str:

@@ -69,11 +69,11 @@ def to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout) -> Tensor:
     if layout.matrix == "rgb":
         return torch.stack((first, second, third), dim=1) / ((1 << layout.depth) - 1)
     offset, span, centre, chroma_span = _levels(layout)
-    y = (first - offset) / span
     on_luma = _sited_on_luma(layout)
+    y = first.sub_(offset).div_(span)
     chroma = []
     for plane in (second, third):
-        c = (plane - centre) / chroma_span
+        c = plane.sub_(centre).div_(chroma_span)
         if layout.subsampling == "420":
             c = _double(c, 1, layout.height, on_luma[0])
         if layout.subsampling in ("420", "422"):
@@ -82,10 +82,12 @@ def to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout) -> Tensor:
     kr, kb = LUMA_WEIGHTS[layout.matrix]
     kg = 1 - kr - kb
     cb, cr = chroma
-    red = y + 2 * (1 - kr) * cr
-    blue = y + 2 * (1 - kb) * cb
-    green = y - (2 * (1 - kb) * kb / kg) * cb - (2 * (1 - kr) * kr / kg) * cr
-    return torch.stack((red, green, blue), dim=1).clamp_(0, 1)
+    rgb = y.new_empty((len(y), 3, layout.height, layout.width))
+    torch.add(y, cr, alpha=2 * (1 - kr), out=rgb[:, 0])
+    torch.add(y, cb, alpha=2 * (1 - kb), out=rgb[:, 2])
+    torch.add(y, cb, alpha=-2 * (1 - kb) * kb / kg, out=rgb[:, 1])
+    rgb[:, 1].sub_(cr, alpha=2 * (1 - kr) * kr / kg)
+    return rgb.clamp_(0, 1)
 
 
 def _quantise(x: Tensor, depth: int) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from serve_app.fal import Variant
 from serve_app.picture import Frames, Plane
 from serve_app.protocols import CutOptions, Cutout, Provenance
 from serve_app.segmentation.colour import from_rgb, keep_source, to_rgb
-from serve_app.segmentation.foreground import estimate_foreground, estimate_where_seen
+from serve_app.segmentation.foreground import estimate_foreground, estimate_where_needed
 from serve_app.segmentation.matte import resized, snap_ends
 from serve_app.segmentation.networks import Network, make_network
 from serve_app.segmentation.tone_mapping import to_sdr
@@ -64,6 +65,7 @@ class CutoutEngine:
         self._on_cpu = self.device.type == "cpu"
         if self._on_cpu:
             torch.set_num_threads(1)
+            cv2.setNumThreads(1)
         self._workers = ThreadPoolExecutor(threads if self._on_cpu else 1, thread_name_prefix="frames")
         if checkpoint.max_size:  # then there is but one size
             network.prepare(self.network_size(checkpoint.max_size))
@@ -130,7 +132,7 @@ class CutoutEngine:
         """The subject's colour: estimated, and over black where the output has no alpha."""
         alpha = matte.float() / 255
         if options.refine_foreground:
-            estimate = estimate_where_seen if self._on_cpu else estimate_foreground
+            estimate = estimate_where_needed if self._on_cpu else estimate_foreground
             rgb = estimate(rgb, alpha)
         return rgb * alpha if options.over_black else rgb
 

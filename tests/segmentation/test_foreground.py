@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from serve_app.segmentation.foreground import box_mean, estimate_foreground, estimate_where_seen
+from serve_app.segmentation.foreground import (
+    TILE,
+    cpu_box_mean,
+    estimate_foreground,
+    estimate_where_needed,
+    summed_box_mean,
+)
 from tests.birefnet import reference
 
+BoxMean = Callable[[torch.Tensor, int], torch.Tensor]
 Example = tuple[torch.Tensor, torch.Tensor]
 Golden = dict[str, np.ndarray]
 
@@ -51,7 +60,8 @@ def test_float32_equals_float64(example: Example) -> None:
 
 
 @pytest.mark.parametrize("radius", [1, 2, 6, 7, 30, 90])
-def test_box_mean_is_average_pooling_over_a_repeated_border(radius: int) -> None:
+@pytest.mark.parametrize("box_mean", [summed_box_mean, cpu_box_mean])
+def test_box_mean_is_average_pooling_over_a_repeated_border(box_mean: BoxMean, radius: int) -> None:
     x = torch.rand(2, 3, 40, 53, dtype=torch.float64)
     left, right = radius // 2 - 1 + radius % 2, radius // 2
     padded = F.pad(x, (left, right, left, right), mode="replicate")
@@ -75,11 +85,23 @@ def test_batch_equals_single(example: Example) -> None:
 
 
 @pytest.mark.parametrize(
-    "box", [(0, 40, 0, 30), (200, 230, 150, 300), (330, 360, 600, 640), (0, 360, 0, 640), (9, 9, 9, 9)]
+    "box", [(0, 40, 0, 30), (200, 230, 150, 300), (330, 500, 600, 900), (0, 500, 0, 900), (9, 9, 9, 9)]
 )
-def test_leaving_out_what_alpha_does_not_reach_changes_nothing(box: tuple[int, int, int, int]) -> None:
+def test_tiles_hold_the_numbers_of_the_whole_image(box: tuple[int, int, int, int]) -> None:
     top, bottom, left, right = box
-    image = torch.rand(1, 3, 360, 640, generator=torch.Generator().manual_seed(4))
-    alpha = torch.zeros(1, 1, 360, 640)
+    image = torch.rand(1, 3, 500, 900, generator=torch.Generator().manual_seed(4))
+    alpha = torch.zeros(1, 1, 500, 900)
     alpha[..., top:bottom, left:right] = torch.rand(1, 1, bottom - top, right - left)
-    assert torch.equal(estimate_where_seen(image, alpha), estimate_foreground(image, alpha))
+    alpha[..., top : top + 60, left : left + 60] = 1.0
+    found, whole = estimate_where_needed(image, alpha), estimate_foreground(image, alpha)
+    seen = (alpha > 0).expand_as(image)
+    assert torch.equal(found[seen], whole[seen])
+
+
+def test_opaque_tiles_are_the_image_and_unseen_ones_black() -> None:
+    image = torch.rand(1, 3, 2 * TILE, 2 * TILE, generator=torch.Generator().manual_seed(5))
+    alpha = torch.zeros(1, 1, 2 * TILE, 2 * TILE)
+    alpha[..., :TILE] = 1
+    found = estimate_where_needed(image, alpha)
+    assert torch.equal(found[..., :TILE], image[..., :TILE])
+    assert not found[..., TILE:].any()
