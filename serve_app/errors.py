@@ -4,6 +4,7 @@
     ├── SourceError                 the source video cannot be used      422, loc body.video_url
     │   ├── DownloadFailed          not fetchable, blocked address, bad data URI
     │   ├── UnsupportedVideo        not decodable, empty, truncated, audio only
+    │   │   └── DecoderCrashed      ended the process that read it, at each try
     │   ├── FileTooLarge            over the size limit
     │   ├── VideoTooLong            over the limit of time or frames
     │   └── FrameTooLarge           over the frame size limit
@@ -16,6 +17,7 @@
     ├── StageError                  a stage failed                       500
     │   ├── InferenceFailed
     │   ├── EncodingFailed
+    │   │   └── EncoderCrashed      ended the process that wrote it, at each try
     │   ├── StorageFull
     │   └── StorageUnavailable      the artifact store is unreachable or refuses
     ├── CheckpointError             the weights cannot be used           500
@@ -73,6 +75,9 @@ class DownloadFailed(SourceError): ...
 class UnsupportedVideo(SourceError): ...
 
 
+class DecoderCrashed(UnsupportedVideo): ...
+
+
 class FileTooLarge(SourceError): ...
 
 
@@ -108,6 +113,9 @@ class InferenceFailed(StageError): ...
 
 
 class EncodingFailed(StageError): ...
+
+
+class EncoderCrashed(EncodingFailed): ...
 
 
 class StorageFull(StageError): ...

@@ -95,7 +95,7 @@ class _Files:
     def __init__(self, stages: Stages, artifacts: Artifacts, progress: Progress | None) -> None:
         self._stages, self._artifacts, self._progress = stages, artifacts, progress
         self._request, self._settings = stages.request, stages.settings
-        self._store = PieceStore(artifacts, stages.settings.encoder.threads)
+        self._store = PieceStore(artifacts, stages)
 
     def make(self) -> JobResult:
         request, index = self._request, self._stages.index()

@@ -1,13 +1,14 @@
 """The service's stages in this process: no Ray, no server, no job table.
 
-Decoding and segmenting run in a thread each, one chunk ahead of what follows, so memory does not depend on the length
-of the video. On a CPU the engine sets torch to one thread in the whole process.
+The video is a person's own file: it is read and written in this process too, without the sandbox in which the service
+opens what strangers send. Decoding and segmenting run in a thread each, one chunk ahead of what follows, so memory does
+not depend on the length of the video. On a CPU the engine sets torch to one thread in the whole process.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,15 @@ from serve_app.api.schema import VideoInput, check_supported
 from serve_app.fetch.fetch import fetch
 from serve_app.jobs.request import JobRequest
 from serve_app.picture import Frames
-from serve_app.protocols import Chunk, Cutout, Index, IndexBrief
+from serve_app.protocols import Chunk, Cutout, EncodeSettings, Index, IndexBrief, JoinRequest, MediaFile
 from serve_app.runner import plan
 from serve_app.segmentation.engines import make_engine
 from serve_app.settings import Settings
+from serve_app.stages.piece_store import Cancelled, Codec
 from serve_app.video.decode import ChunkDecoder
+from serve_app.video.encode import encode_piece
+from serve_app.video.figures import PieceFigures
+from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
 
 T = TypeVar("T")
@@ -57,12 +62,27 @@ def workspace(
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
-    """Indexes, decodes and segments one source, as decoder and segmenter of the service do."""
+class Stages(Codec):
+    """Indexes, decodes and segments one source, as decoder and segmenter of the service do; encodes and joins."""
 
     request: JobRequest
     settings: Settings
     path: Path
+
+    def encode_piece(
+        self, cutout: Cutout, settings: EncodeSettings, path: Path, cancelled: Cancelled
+    ) -> PieceFigures:
+        return encode_piece(cutout, settings, path, cancelled, self.settings.encoder.threads)
+
+    def join_pieces(
+        self,
+        pieces: Callable[[], Iterable[Path]],
+        request: JoinRequest,
+        source: Path,
+        out: Path,
+        cancelled: Cancelled,
+    ) -> MediaFile:
+        return join_pieces(pieces, request, source, out, cancelled)
 
     def index(self, decode: bool = False) -> Index:
         index = probe(self.path, self.settings.source, decode=decode)

@@ -28,6 +28,7 @@ from serve_app.settings.work import (
     ChunkSettings,
     PictureSettings,
     RunnerSettings,
+    SandboxSettings,
     Scale,
     SegmenterSettings,
     Stage,
@@ -44,6 +45,7 @@ __all__ = [
     "IngressSettings",
     "PictureSettings",
     "RunnerSettings",
+    "SandboxSettings",
     "Scale",
     "SegmenterSettings",
     "Settings",
@@ -74,6 +76,7 @@ class Settings(BaseSettings):
     picture: PictureSettings = PictureSettings()
     ingress: IngressSettings = IngressSettings()
     runner: RunnerSettings = RunnerSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     files: FilesSettings = FilesSettings()
     uploads: UploadSettings = UploadSettings()
     fetch: FetchSettings = FetchSettings()

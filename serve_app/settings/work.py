@@ -32,6 +32,22 @@ class Stage(Part):
     scale: Scale = Scale()
 
 
+class SandboxSettings(Part):
+    """Limits of each process that opens, decodes or writes media; see `serve_app.sandbox`.
+
+    required: do not start where Landlock or seccomp is missing; without them the other limits hold.
+    memory_bytes: of address space, beyond the interpreter and its libraries. A 7680x4320 picture has 50 to 265 MB, and
+        codecs keep up to 16.
+    cpu_s: for each thread of the codec; more than `runner.work_s`, which ends a call by time.
+    file_bytes: size of an output.
+    """
+
+    required: bool = False
+    memory_bytes: int = Field(4 << 30, ge=256 << 20)
+    cpu_s: float = Field(1800.0, ge=1)
+    file_bytes: int = Field(64 << 30, ge=1 << 20)
+
+
 class SegmenterSettings(Part):
     """The segmenter of one variant.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ray import serve
 
@@ -14,13 +14,15 @@ from serve_app import protocols
 from serve_app.artifacts.store import Artifacts
 from serve_app.picture import Frames
 from serve_app.protocols import CallLimits, Chunk, Index, IndexBrief
+from serve_app.sandbox.sandbox import OpenSource, Sandbox
 from serve_app.settings import Settings
 from serve_app.stages.worker_pool import WorkerPool
 
-if TYPE_CHECKING:
-    from serve_app.video.decode import ChunkDecoder
+logger = logging.getLogger("ray.serve")
 
-IDLE_S = 30.0  # an open decoder occupies its source's disk space even after the source is deleted
+IDLE_S = (
+    30.0  # an open decoder occupies a process, and its source's disk space even after the source is deleted
+)
 MAX_IDLE = 4
 
 
@@ -30,7 +32,7 @@ class _Idle:
 
     source: str
     next_start: int
-    decoder: ChunkDecoder
+    decoder: OpenSource
     since: float = field(default_factory=time.monotonic)
 
 
@@ -43,7 +45,7 @@ class DecoderPool:
     def __init__(self) -> None:
         self._idle: list[_Idle] = []
 
-    def take(self, source: str, chunk: Chunk) -> ChunkDecoder | None:
+    def take(self, source: str, chunk: Chunk) -> OpenSource | None:
         """Remove and return a decoder of `source` positioned at the start of the chunk, or None."""
         for idle in self._idle:
             if (idle.source, idle.next_start) == (source, chunk.start):
@@ -51,7 +53,7 @@ class DecoderPool:
                 return idle.decoder
         return None
 
-    def put(self, source: str, next_start: int, decoder: ChunkDecoder) -> None:
+    def put(self, source: str, next_start: int, decoder: OpenSource) -> None:
         self._idle.append(_Idle(source, next_start, decoder))
         self.close_idle(keep=MAX_IDLE)
 
@@ -66,35 +68,35 @@ class DecoderPool:
 
 @serve.deployment
 class Decoder(protocols.Decoder):
-    """Reads sources from the artifact store and decodes them with `serve_app.video`."""
+    """Reads sources from the artifact store. They are opened in confined processes, never in this one."""
 
     def __init__(self, settings: Settings) -> None:
-        self._threads = settings.decoder.threads
         self._source_limits = settings.source
         self._artifacts = Artifacts.of(settings)
         self._workers = WorkerPool(settings.decoder.scale.max_ongoing, "decoding")
+        self._sandbox = Sandbox(settings.sandbox, settings.decoder.threads)
         self._decoders = DecoderPool()
+        logger.info("each decoding process has %s", self._sandbox.enforced)
 
     async def probe(self, source: str, limits: CallLimits, decode: bool = False) -> Index:
-        from serve_app.video.probe import probe  # PyAV: only in this replica
-
         def work(cancelled: Callable[[], bool]) -> Index:
             with self._artifacts.local_path(source, cancelled=cancelled) as path:
-                return probe(path, self._source_limits, cancelled, decode)
+                return self._sandbox.probe(path, self._source_limits, cancelled, decode)
 
         return await self._workers.run(work, limits)
 
     async def decode(self, source: str, index: IndexBrief, chunk: Chunk, limits: CallLimits) -> Frames:
-        from serve_app.video.decode import ChunkDecoder
-
         kept = self._decoders.take(source, chunk)
 
-        def work(cancelled: Callable[[], bool]) -> tuple[ChunkDecoder, Frames]:
+        def work(cancelled: Callable[[], bool]) -> tuple[OpenSource, Frames]:
             decoder = kept
             try:
                 # Needed for an open decoder too: it opens the path again to seek backwards.
                 with self._artifacts.local_path(source, cancelled=cancelled) as path:
-                    decoder = decoder or ChunkDecoder(path, index, self._threads)
+                    if decoder is not None and not decoder.fit(path):
+                        decoder.close()
+                        decoder = None
+                    decoder = decoder or self._sandbox.source(path, index)
                     frames = decoder.decode(chunk, cancelled)
             except BaseException:
                 if decoder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from ray import serve
@@ -9,18 +10,23 @@ from ray import serve
 from serve_app import protocols
 from serve_app.artifacts.store import Artifacts
 from serve_app.protocols import CallLimits, Cutout, EncodeSettings, JoinRequest, MediaFile, Piece
+from serve_app.sandbox.sandbox import Sandbox
 from serve_app.settings import Settings
 from serve_app.stages.piece_store import PieceStore
 from serve_app.stages.worker_pool import WorkerPool
 
+logger = logging.getLogger("ray.serve")
+
 
 @serve.deployment
 class Encoder(protocols.Encoder):
-    """Runs a `PieceStore` in threads."""
+    """Runs a `PieceStore` in threads, and its codecs in confined processes."""
 
     def __init__(self, settings: Settings) -> None:
         self._artifacts = Artifacts.of(settings)
-        self._pieces = PieceStore(self._artifacts, settings.encoder.threads)
+        sandbox = Sandbox(settings.sandbox, settings.encoder.threads)
+        logger.info("each encoding process has %s", sandbox.enforced)
+        self._pieces = PieceStore(self._artifacts, sandbox)
         self._workers = WorkerPool(settings.encoder.scale.max_ongoing, "encoding")
 
     async def encode(

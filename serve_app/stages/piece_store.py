@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.errors import StorageFull
@@ -21,19 +22,39 @@ from serve_app.protocols import (
     PieceRef,
     StageSeconds,
 )
+from serve_app.video.figures import PieceFigures
 
 SPARE_BYTES = 64 << 20  # beyond the size of the pieces: audio, index, concurrent calls
 
 
-class PieceStore:
-    """Encodes with `serve_app.video` and writes the files to the artifact store. `threads`: of each codec.
+Cancelled = Callable[[], bool]
 
-    Methods poll `cancelled` between frames, and raise `JobCancelled` if it turns true.
+
+class Codec(Protocol):
+    """`encode_piece` and `join_pieces` of `serve_app.video`, in this process or in a sandbox."""
+
+    def encode_piece(
+        self, cutout: Cutout, settings: EncodeSettings, path: Path, cancelled: Cancelled
+    ) -> PieceFigures: ...
+
+    def join_pieces(
+        self,
+        pieces: Callable[[], Iterable[Path]],
+        request: JoinRequest,
+        source: Path,
+        out: Path,
+        cancelled: Cancelled,
+    ) -> MediaFile: ...
+
+
+class PieceStore:
+    """Encodes with `codec` and writes the files to the artifact store.
+
+    Methods raise `JobCancelled` soon after `cancelled` turns true.
     """
 
-    def __init__(self, artifacts: Artifacts, threads: int) -> None:
-        self._artifacts = artifacts
-        self._threads = threads
+    def __init__(self, artifacts: Artifacts, codec: Codec) -> None:
+        self._artifacts, self._codec = artifacts, codec
 
     def encode(
         self,
@@ -41,14 +62,12 @@ class PieceStore:
         settings: EncodeSettings,
         name: str,
         mask_name: str | None,
-        cancelled: Callable[[], bool],
+        cancelled: Cancelled,
     ) -> Piece:
         """Write the cutout as the piece `name`, and its matte as the piece `mask_name`.
 
         Repeating the call writes the same bytes. A cutout without frames writes no file.
         """
-        from serve_app.video.encode import encode_piece  # PyAV: not in the process that wires the application
-
         started, damage, mask_sha256 = time.perf_counter(), cutout.colour.damage, None
         if not len(cutout.colour):
             return EmptyPiece(cutout.provenance, StageSeconds(cutout.seconds, 0.0), damage)
@@ -56,9 +75,9 @@ class PieceStore:
             path = directory / "piece"
             if mask_name:
                 mask = replace(settings, mask=True)
-                mask_sha256 = encode_piece(cutout, mask, path, cancelled, self._threads).sha256
+                mask_sha256 = self._codec.encode_piece(cutout, mask, path, cancelled).sha256
                 self._artifacts.put_file(mask_name, path)
-            encoded = encode_piece(cutout, settings, path, cancelled, self._threads)
+            encoded = self._codec.encode_piece(cutout, settings, path, cancelled)
             self._artifacts.put_file(name, path)
         return PieceRef(
             name=name,
@@ -74,21 +93,20 @@ class PieceStore:
             damage=damage,
         )
 
-    def join(self, request: JoinRequest, source: Path, cancelled: Callable[[], bool]) -> MediaFile:
+    def join(self, request: JoinRequest, source: Path, cancelled: Cancelled) -> MediaFile:
         """Join the pieces, add the audio of the file `source`, verify the result and store it as `request.output`."""
-        from serve_app.video.join import join_pieces
-
         names = tuple(piece.name for piece in request.pieces)
         size = sum(self._artifacts.size(name) for name in names)
         with self._scratch(request.source, size) as directory:
             path = directory / "output"
-            media = join_pieces(partial(self._pieces, names, cancelled), request, source, path, cancelled)
+            pieces = partial(self._pieces, names, cancelled)
+            media = self._codec.join_pieces(pieces, request, source, path, cancelled)
             # The name is unique to the lease, so an existing file comes from an earlier attempt.
             with suppress(FileExistsError):
                 self._artifacts.put_file(request.output, path, final=True, content_type=media.content_type)
         return media
 
-    def _pieces(self, names: tuple[str, ...], cancelled: Callable[[], bool]) -> Iterator[Path]:
+    def _pieces(self, names: tuple[str, ...], cancelled: Cancelled) -> Iterator[Path]:
         """Yield one piece at a time, so that reading from a bucket needs scratch space for one piece only."""
         for name in names:
             with self._artifacts.local_path(name, keep=False, cancelled=cancelled) as path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from serve_app.picture import Frames, PixelLayout, Plane
 from serve_app.protocols import SEEKS, Chunk, IndexBrief
 from serve_app.video.clock import Clock
 from serve_app.video.deinterlace import Timed, deinterlaced
+from serve_app.video.figures import room_for
 from serve_app.video.planes import Unpacker
 from serve_app.video.source import DECODING_ORDER, decoder_of, only, open_container, unsupported, video_stream
 
@@ -38,34 +39,38 @@ class ChunkDecoder:
     def close(self) -> None:
         self._reader.close()
 
-    def decode(self, chunk: Chunk, cancelled: Callable[[], bool]) -> Frames:
+    def decode(
+        self, chunk: Chunk, cancelled: Callable[[], bool], into: Sequence[Plane] | None = None
+    ) -> Frames:
         """Decode the frames with start <= PTS < stop. Their number differs from the plan if the source is damaged or
-        its packets do not match its frames.
+        its packets do not match its frames; beyond `room_for` the plan it is cut off.
+
+        into: planes with room for `room_for(chunk)` frames, which become those of the result.
 
         Raises `JobCancelled`, or `UnsupportedVideo` if the source cannot be reopened.
         """
-        frames = self._decoded(chunk, cancelled)
+        into = _allocate(self._brief.layout, room_for(chunk)) if into is None else into
+        frames = self._decoded(chunk, cancelled, into)
         if self._reader.met_damage and self._threads > 1:
             # With several threads, the output for damaged packets is not deterministic.
             self.close()
             self._reader, self._threads, self._stopped = FrameReader(self._path, self._brief, 1), 1, None
-            frames = self._decoded(chunk, cancelled)
+            frames = self._decoded(chunk, cancelled, into)
         if frames.damage and self._reader.sought is not None and self._reader.sought != _furthest(chunk):
             # Error concealment depends on earlier frames, so decoding must start where all other decoders start.
             self._stopped = None
-            frames = self._decoded(
-                replace(chunk, seek=chunk.seek[-1:] if _furthest(chunk) else ()), cancelled
-            )
+            chunk = replace(chunk, seek=chunk.seek[-1:] if _furthest(chunk) else ())
+            frames = self._decoded(chunk, cancelled, into)
         return frames
 
-    def _decoded(self, chunk: Chunk, cancelled: Callable[[], bool]) -> Frames:
-        batch = _Batch(self._brief, chunk.frames, self._threads)
+    def _decoded(self, chunk: Chunk, cancelled: Callable[[], bool], into: Sequence[Plane]) -> Frames:
+        batch = _Batch(self._brief, into, self._threads)
         stopped, self._stopped = self._stopped, None
         timed = self._find(chunk, stopped, cancelled)
-        while timed is not None and (chunk.stop is None or timed[0] < chunk.stop):
+        while timed is not None and (chunk.stop is None or timed[0] < chunk.stop) and not batch.full:
             batch.add(*timed)
             timed = self._next(cancelled)
-        if chunk.stop is not None:
+        if chunk.stop is not None and not batch.full:
             self._stopped = chunk.stop, timed
         return batch.frames(self._damage(chunk, short=len(batch) < chunk.frames))
 
@@ -221,12 +226,11 @@ class FrameReader:
 
 
 class _Batch:
-    """Collects frames in arrays that are allocated for the planned number and grow only if there are more."""
+    """Collects frames in `planes`."""
 
-    def __init__(self, brief: IndexBrief, planned: int, threads: int) -> None:
-        self._brief = brief
+    def __init__(self, brief: IndexBrief, planes: Sequence[Plane], threads: int) -> None:
+        self._brief, self._planes = brief, planes
         self._unpacker = Unpacker(brief.layout, brief.geometry, threads)
-        self._planes = _allocate(brief.layout, max(planned, 1))
         self._pts: list[int] = []
 
     def add(self, pts: int, frame: VideoFrame) -> None:
@@ -242,13 +246,15 @@ class _Batch:
                 f"The video is damaged near {float(pts * self._brief.time_base):.2f} s: its frames do not follow each "
                 "other in time."
             )
-        if row == len(self._planes[0]):
-            self._planes = tuple(np.concatenate([p, np.empty_like(p)]) for p in self._planes)
         self._unpacker.copy(frame, self._planes, row)
         self._pts.append(pts)
 
     def __len__(self) -> int:
         return len(self._pts)
+
+    @property
+    def full(self) -> bool:
+        return len(self._pts) == len(self._planes[0])
 
     def frames(self, damage: tuple[int, ...] = ()) -> Frames:
         planes = tuple(plane[: len(self._pts)] for plane in self._planes)
@@ -264,6 +270,6 @@ def linear(path: Path, brief: IndexBrief) -> Iterator[Frames]:
     """All frames from the start of the file, one at a time: the reference for chunked decoding."""
     with closing(FrameReader(path, brief, threads=1)) as reader:
         while (timed := reader.next()) is not None:
-            batch = _Batch(brief, 1, threads=1)
+            batch = _Batch(brief, _allocate(brief.layout, 1), threads=1)
             batch.add(*timed)
             yield batch.frames()

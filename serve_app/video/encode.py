@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +11,12 @@ import numpy as np
 from serve_app.errors import EncodingFailed
 from serve_app.picture import Plane
 from serve_app.protocols import Cutout, EncodeSettings
+from serve_app.video.figures import PieceFigures
 from serve_app.video.formats import OutputFormat, output_format
 from serve_app.video.gif.piece import write_gif_piece
 from serve_app.video.mask import mask_layout, mask_pictures
 from serve_app.video.mastering import write_mastering
 from serve_app.video.writer import Picture, PieceWriter, complete_or_removed
-
-
-@dataclass(frozen=True, slots=True)
-class PieceFigures:
-    """Properties of a written piece. PTS are ticks of the source; `size` is in bytes."""
-
-    frames: int
-    first_pts: int
-    last_pts: int
-    size: int
-    sha256: str
 
 
 def encode_piece(

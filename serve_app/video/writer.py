@@ -56,7 +56,7 @@ class PieceWriter:
         options = dict(self._options)
         if layout.subsampling == "420":
             options["chroma_sample_location"] = layout.chroma_site
-        if form.codec == "libx264" and _has_avx512():
+        if form.codec == "libx264" and has_avx512():
             options["x264-params"] = "asm=avx2"
         stream: VideoStream = out.add_stream(form.codec, rate=settings.rate, options=options)  # type: ignore[assignment]
         context = stream.codec_context
@@ -107,7 +107,7 @@ def writing_failed(error: FFmpegError | OSError) -> EncodingFailed | StorageFull
 
 
 @cache
-def _has_avx512() -> bool:
+def has_avx512() -> bool:
     """x264 (core 165) with AVX-512 reads uninitialised memory in its macroblock tree, so the same frames give
     different bytes from run to run. Up to AVX2 it does not, and all levels give the same bytes.
     """

@@ -37,7 +37,8 @@ from serve_app.runner.completeness import (
 from serve_app.runner.plan import plan_chunks
 from serve_app.settings import ChunkSettings
 from serve_app.video.decode import ChunkDecoder
-from serve_app.video.encode import PieceFigures, encode_piece
+from serve_app.video.encode import encode_piece
+from serve_app.video.figures import PieceFigures
 from serve_app.video.formats import cutout_layout, output_format
 from serve_app.video.join import join_pieces
 from serve_app.video.probe import probe
