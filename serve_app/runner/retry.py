@@ -25,11 +25,19 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentResponse
 
-from serve_app.errors import CapacityTimeout, InferenceFailed, ReplicasLost, ServiceError
+from serve_app.errors import (
+    CapacityTimeout,
+    DecoderCrashed,
+    EncoderCrashed,
+    InferenceFailed,
+    ReplicasLost,
+    ServiceError,
+)
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
 TRIES = 3
+CRASHES = (DecoderCrashed, EncoderCrashed)
 CANCEL_S = 10.0  # how long to wait for a cancelled call to end
 LOSSES = (
     RayActorError,
@@ -58,8 +66,8 @@ class CallPolicy:
 async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str, policy: CallPolicy) -> Any:
     """Await the last of the responses that `start` returns; the preceding ones are its inputs.
 
-    Retries after the loss of a replica, node or object, but never after a `ServiceError`. Cancels all responses of
-    a failed attempt: cancelling only the last one would leave its inputs running.
+    Retries after the loss of a replica, node, object or media process, but never after another `ServiceError`. Cancels
+    all responses of a failed attempt: cancelling only the last one would leave its inputs running.
 
     Raises `CapacityTimeout`, `ReplicasLost`, or the `ServiceError` of the stage.
     """
@@ -78,13 +86,15 @@ async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str
                     f"{what} found no free replica within {policy.limit_s:g} s: add capacity (max_replicas, nodes) or "
                     "raise `runner.capacity_wait_s`"
                 ) from error
-            if service_error_in(error) is not None or not is_loss(error):
+            known = service_error_in(error)
+            crashed = isinstance(known, CRASHES)
+            if (known is not None or not is_loss(error)) and not (crashed and attempt < policy.tries):
                 logger.warning("%s failed", what, exc_info=error)
                 raise as_service_error(error) from error
-            logger.warning("%s lost a replica (attempt %d of %d): %s", what, attempt, policy.tries, error)
-            lost = error
+            lost, whom = error, "a media process" if crashed else "a replica"
+            logger.warning("%s lost %s (attempt %d of %d): %s", what, whom, attempt, policy.tries, error)
         if attempt < policy.tries:
-            await policy.note(f"{what} lost a replica: retrying (attempt {attempt + 1} of {policy.tries})")
+            await policy.note(f"{what} lost {whom}: retrying (attempt {attempt + 1} of {policy.tries})")
             await asyncio.sleep(0.5 * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
     times = f"{policy.tries} times" if policy.tries > 1 else "once, and the request disallows retries"
     raise ReplicasLost(

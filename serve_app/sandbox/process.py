@@ -12,7 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from math import inf
 from pathlib import Path
 from typing import TypeVar
@@ -88,15 +88,19 @@ class Zygote:
             if not self._control.recv(16):
                 raise EOFError("the zygote could not start: see its error above")
             self._ready = True
-        ours, theirs = socket.socketpair()
-        status, reporting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, reporting:
+        with ExitStack() as opened:
+            ours, theirs = map(opened.enter_context, socket.socketpair())
+            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            status, reporting = map(opened.enter_context, pair)
             socket.send_fds(self._control, [pickle.dumps(limits)], [theirs.fileno(), reporting.fileno()])
-        status.settimeout(_START_S)
-        _, descriptors, _, _ = socket.recv_fds(status, 16, 1)
-        if not descriptors:
-            raise EOFError
-        return Process(ours, status, descriptors[0])
+            theirs.close()
+            reporting.close()
+            status.settimeout(_START_S)
+            _, descriptors, _, _ = socket.recv_fds(status, 16, 1)
+            if not descriptors:
+                raise EOFError("the zygote ended")
+            opened.pop_all()
+            return Process(ours, status, descriptors[0])
 
 
 def _end(control: socket.socket, zygote: subprocess.Popen[bytes]) -> None:
@@ -185,7 +189,7 @@ class Process:
         """The exit code of the process that closed its connection, if it has ended."""
         self._status.settimeout(_END_S)
         try:
-            return int(self._status.recv(16) or b"1")
+            return int(self._status.recv(16))
         except (OSError, ValueError):
             return None
 
@@ -200,7 +204,7 @@ def _kill(pidfd: int, *sockets: socket.socket) -> None:
 
 def _described(code: int | None) -> str:
     if code is None:
-        return "it does not answer"
+        return "its end is not known"
     if code >= 0:
         return f"it exited with {code}"
     with suppress(ValueError):

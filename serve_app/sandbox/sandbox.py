@@ -18,7 +18,7 @@ from serve_app.picture import Frames
 from serve_app.protocols import Chunk, Cutout, EncodeSettings, Index, IndexBrief, JoinRequest, MediaFile
 from serve_app.sandbox.confinement import Confinement, available
 from serve_app.sandbox.failures import Failures
-from serve_app.sandbox.memory import SharedMemory, plane_slots, slot_of
+from serve_app.sandbox.memory import SharedMemory, plane_slots
 from serve_app.sandbox.process import Process, ProcessEnded, Zygote
 from serve_app.sandbox.values import Decoded, SharedCutout
 from serve_app.settings import SandboxSettings, SourceLimits
@@ -78,13 +78,7 @@ class Sandbox:
     def encode_piece(
         self, cutout: Cutout, settings: EncodeSettings, path: Path, cancelled: Cancelled
     ) -> PieceFigures:
-        colour = cutout.colour
-        arrays = (*colour.planes, cutout.matte)
-        slots = tuple(map(slot_of, arrays))
-        memory = SharedMemory(slots)
-        for shared, array in zip(memory.arrays(slots), arrays, strict=True):
-            shared[...] = array
-        handed = SharedCutout(slots, colour.layout, colour.pts, colour.time_base, cutout.provenance)
+        handed, memory = SharedCutout.of(cutout)
         most = _PIECE_BYTES * cutout.matte.nbytes + (64 << 20)
         with _written(path) as inside:
             process = self._process(writable=(inside.parent,), file_bytes=most)
@@ -127,6 +121,8 @@ class Sandbox:
     def _process(
         self, readable: tuple[Path, ...] = (), writable: tuple[Path, ...] = (), file_bytes: int = 0
     ) -> Process:
+        for path in readable:
+            path.stat()  # `FileNotFoundError` if its job has ended
         limits = Confinement(readable, writable, self._settings.memory_bytes, self._cpu_s, file_bytes)
         return self._zygote.fork(limits)
 

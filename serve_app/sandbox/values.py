@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from serve_app.picture import Frames, PixelLayout, Ticks
 from serve_app.protocols import Cutout, Provenance
-from serve_app.sandbox.memory import Slot, arrays_in
+from serve_app.sandbox.memory import SharedMemory, Slot, arrays_in, slot_of
 
 RESULT, FAILURE, PIECE = b"R", b"F", b"P"  # the first byte of a message from a process: its kind
 
@@ -32,6 +32,17 @@ class SharedCutout:
     pts: Ticks
     time_base: Fraction
     provenance: Provenance
+
+    @classmethod
+    def of(cls, cutout: Cutout) -> tuple[SharedCutout, SharedMemory]:
+        """A copy of the cutout in new memory."""
+        colour = cutout.colour
+        arrays = (*colour.planes, cutout.matte)
+        slots = tuple(map(slot_of, arrays))
+        memory = SharedMemory(slots)
+        for shared, array in zip(memory.arrays(slots), arrays, strict=True):
+            shared[...] = array
+        return cls(slots, colour.layout, colour.pts, colour.time_base, cutout.provenance), memory
 
     def within(self, memory: npt.NDArray[np.uint8]) -> Cutout:
         *planes, matte = arrays_in(memory, self.slots)

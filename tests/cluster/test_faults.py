@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from serve_app.jobs.model import Job, JobState
@@ -64,6 +65,29 @@ async def test_a_killed_replica_does_not_change_the_output(
     thread.join(JOB_S)
     disturbed = service.download(replies[0], tmp_path)
     assert disturbed.read_bytes() == undisturbed
+    assert service.leftovers() == []
+
+
+@pytest.mark.parametrize("deployment", ["Decoder", "Encoder"])
+async def test_a_killed_media_process_does_not_change_the_output(
+    service: Service, source: str, undisturbed: bytes, tmp_path: Path, deployment: str
+) -> None:
+    """It costs its chunk one try; the replica goes on."""
+    replies: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: replies.append(service.cut_out(source)))
+    thread.start()
+    await until(service, lambda job: job.state == JobState.RUNNING)
+    (pid,) = service.replicas(deployment)
+    (zygote,) = psutil.Process(pid).children()
+    killed = 0
+    while not killed and thread.is_alive():
+        for process in zygote.children():
+            process.kill()
+            killed += 1
+    thread.join(JOB_S)
+    assert killed
+    assert service.download(replies[0], tmp_path).read_bytes() == undisturbed
+    assert service.replicas(deployment) == [pid]
     assert service.leftovers() == []
 
 

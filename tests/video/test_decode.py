@@ -16,6 +16,7 @@ from serve_app.picture import Frames
 from serve_app.protocols import Chunk, IndexBrief
 from serve_app.runner.plan import plan_chunks
 from serve_app.video.decode import ChunkDecoder, linear
+from serve_app.video.figures import room_for
 from serve_app.video.probe import probe
 from tests.video.clips import CLIPS, Clip, number_of, picture
 from tests.video.conftest import Clips
@@ -115,10 +116,15 @@ def test_wrong_plans_are_mended(clip: Clips) -> None:
     index = probe(path)
     late = tuple(int(key) for key in index.keyframes[::-1])
     decoder = ChunkDecoder(path, IndexBrief.of(index))
-    frames = decoder.decode(Chunk(1, int(index.pts[5]), int(index.pts[30]), late, 2), never)
-    decoder.close()
+    frames = decoder.decode(Chunk(1, int(index.pts[5]), int(index.pts[30]), late, 12), never)
     assert np.array_equal(frames.pts, index.pts[5:30])
     assert [number_of(luma) for luma in frames.planes[0]] == list(range(5, 30))
+    # With more frames than there is room for, the wrong number shows that the plan is wrong.
+    short = Chunk(1, int(index.pts[5]), int(index.pts[30]), late, 2)
+    assert len(decoder.decode(short, never)) == room_for(short) == 12
+    after = decoder.decode(Chunk(2, int(index.pts[30]), None, late, 20), never)
+    decoder.close()
+    assert np.array_equal(after.pts, index.pts[30:])
 
 
 @pytest.mark.parametrize(
