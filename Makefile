@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_STAMP := tests/clients/node_modules/.installed
 
-.PHONY: help setup node demo serve check test test-all test-fast test-gpu bench bench-report bulk train clean
+.PHONY: help setup node demo serve check test test-all test-fast test-gpu fuzz bench bench-report bulk train clean
 
 help:
 	@echo "make demo       remove the background of a clip, results in demo-output/"
@@ -12,6 +12,7 @@ help:
 	@echo "make test       the heart of everything, in at most 10 minutes on 2 cores (test-fast: without a cluster)"
 	@echo "make test-all   the tests that make test leaves out: every combination, restarts, clients, fuzz, browsers"
 	@echo "make test-gpu   the tests that need a CUDA device, and fail without one"
+	@echo "make fuzz       20,000 broken files through the media processes (half an hour; the long tests take 1,000)"
 	@echo "make node       the official JavaScript client, for the tests that drive it (needs Node and npm)"
 	@echo "make check      ruff, mypy, and the order of the packages"
 	@echo "make bench      the benchmarks behind the tables of README and docs, and these tables (bench-report: them alone)"
@@ -55,6 +56,9 @@ test-fast: setup
 
 test-gpu: setup
 	FAIL_WITHOUT_CUDA=1 $(BIN)/python -m pytest tests/gpu
+
+fuzz: setup
+	$(BIN)/python -m tests.sandbox.fuzz 20000
 
 bench: setup
 	$(BIN)/python -m benchmarks.network

@@ -10,6 +10,7 @@ import pickle
 import socket
 import traceback
 from collections.abc import Iterator, Sequence
+from errno import ENOMEM
 from importlib import import_module
 from pathlib import Path
 
@@ -77,9 +78,7 @@ def serve(connection: socket.socket) -> None:
             (name, arguments), descriptors = _request(connection)
         except EOFError:
             return
-        if descriptors:
-            tasks.share(*descriptors)
-        send(connection, _answer(tasks, name, arguments))
+        send(connection, _answer(tasks, name, arguments, descriptors))
 
 
 def _request(connection: socket.socket) -> tuple[tuple[str, tuple[object, ...]], list[int]]:
@@ -90,13 +89,18 @@ def _request(connection: socket.socket) -> tuple[tuple[str, tuple[object, ...]],
     return pickle.loads(receive(connection)), descriptors
 
 
-def _answer(tasks: Tasks, name: str, arguments: tuple[object, ...]) -> bytes:
+def _answer(tasks: Tasks, name: str, arguments: tuple[object, ...], descriptors: list[int]) -> bytes:
     try:
+        for descriptor in descriptors:
+            tasks.share(descriptor)
         return RESULT + encoded(getattr(tasks, name)(*arguments))
     except ServiceError as error:
         return FAILURE + encoded(Failure.of(error))
     except Exception as error:
-        kind = MemoryError if isinstance(error, MemoryError) else type(error)
+        out_of_memory = isinstance(error, MemoryError) or (
+            isinstance(error, OSError) and error.errno == ENOMEM
+        )
+        kind = MemoryError if out_of_memory else type(error)
         return FAILURE + encoded(Failure(kind.__name__, traceback.format_exc(), None, {}))
 
 

@@ -33,3 +33,4 @@ class SourceLimits(Part):
     max_pixels: int = Field(7680 * 4320, ge=1)
     max_frames: int = Field(3_000_000, ge=1)
     max_seconds: float = Field(86400.0, gt=0)
+    max_streams: int = Field(256, ge=1)  # a broadcast holds about a hundred

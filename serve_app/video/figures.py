@@ -24,4 +24,4 @@ def room_for(chunk: Chunk) -> int:
     A source whose packets do not match its frames has up to twice as many as planned; with more the plan is wrong
     anyway, and `ChunkDecoder` stops. Memory is occupied only by frames that exist.
     """
-    return 2 * chunk.frames + 8
+    return 2 * chunk.frames + 2

@@ -42,10 +42,16 @@ def probe(
     limits, or `JobCancelled`.
     """
     with opened(path) as container:
-        stream = video_stream(container)
+        if len(container.streams) > limits.max_streams:
+            raise unsupported(
+                f"The file has {len(container.streams)} tracks; at most {limits.max_streams} are allowed."
+            )
+        stream, sound = video_stream(container), audio_stream(container)
         _check_size(stream.codec_context.width, stream.codec_context.height, limits)
-        survey = Survey(path, container, stream, audio_stream(container), limits.max_frames, cancelled)
+        survey = Survey(path, container, stream, sound, limits.max_frames, cancelled)
         _check_size(survey.frame.width, survey.frame.height, limits)
+        if container.streams.audio and sound is None:
+            survey.damage.append("The audio is in a codec that cannot be decoded: it is left out.")
         codec, geometry = codec_name(stream), geometry_of(survey.frame, container, stream)
         layout = _with_chroma_site(layout_of(survey.frame, codec, geometry), path, stream.index, geometry)
         time_base = _time_base(stream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from serve_app.errors import UnsupportedVideo
+from serve_app.video.codecs import AUDIO_DECODERS, DECODERS, DEMUXERS, VIDEO_DECODERS
+from serve_app.video.sample_tables import check_sample_tables
 
 SUPPORTED_FORMATS = [
     "mp4",
@@ -35,13 +37,15 @@ SUPPORTED_FORMATS = [
     "gif",
 ]
 
-# Only demuxers that read a single file: playlists (HLS, DASH, concat, SDP) could refer to other files and addresses.
-_DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,gif,nut,ivf,"
-             "h264,hevc,m4v,mjpeg,yuv4mpegpipe,dv,apng,av1,obu,mp3,aac,wav,flac")  # fmt: skip
-OPENING = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}  # for FFmpeg's avformat_open_input
+_DECODERS = ",".join(sorted(DECODERS))
+OPENING = {  # for FFmpeg's avformat_open_input, which opens decoders too
+    "format_whitelist": DEMUXERS,
+    "protocol_whitelist": "file",
+    "codec_whitelist": _DECODERS,
+}
 # No decoder allocates a larger picture, whatever headers say; opening a file decodes some, too.
 MAX_PIXELS = 1 << 26
-_DECODING = {"max_pixels": str(MAX_PIXELS)}
+_DECODING = {"max_pixels": str(MAX_PIXELS), "codec_whitelist": _DECODERS}
 DECODING_ORDER = ("avi", "asf", "mxf")  # files may have timestamps in decoding order
 _NOT_A_VIDEO = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}  # FFmpeg's own decoders drop the alpha plane
@@ -66,6 +70,7 @@ def open_container(path: Path) -> InputContainer:
     """Open a file for demuxing. Raises `UnsupportedVideo` or `FileNotFoundError`."""
     if path.stat().st_size == 0:
         raise unsupported("The file is empty.")
+    check_sample_tables(path)
     try:
         # Metadata may have any encoding: bytes that are not UTF-8 are replaced.
         return av.open(
@@ -88,7 +93,7 @@ def open_container(path: Path) -> InputContainer:
 def video_stream(container: InputContainer) -> VideoStream:
     """The best video track: the default, else the largest. Ignores cover art and thumbnails."""
     tracks = [stream for stream in container.streams.video if not stream.disposition & _NOT_A_VIDEO]
-    usable = [stream for stream in tracks if stream.codec_context is not None]
+    usable = [stream for stream in tracks if _decodable(stream, VIDEO_DECODERS)]
     if usable:
         return max(usable, key=_rank)
     if tracks:
@@ -108,9 +113,13 @@ def _rank(stream: VideoStream) -> tuple[bool, int]:
 def audio_stream(container: InputContainer) -> AudioStream | None:
     """The first decodable audio track, or None. A track without a sample rate has no samples."""
     for stream in container.streams.audio:
-        if stream.codec_context is not None and stream.codec_context.sample_rate:
+        if _decodable(stream, AUDIO_DECODERS) and stream.codec_context.sample_rate:
             return stream
     return None
+
+
+def _decodable(stream: VideoStream | AudioStream, decoders: Container[str]) -> bool:
+    return stream.codec_context is not None and stream.codec_context.codec.name in decoders
 
 
 def only(container: InputContainer, wanted: Stream) -> None:

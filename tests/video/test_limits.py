@@ -10,12 +10,14 @@ from pathlib import Path
 import av
 import pytest
 
-from serve_app.errors import FrameTooLarge, VideoTooLong, to_wire
+from serve_app.errors import FrameTooLarge, UnsupportedVideo, VideoTooLong, to_wire
 from serve_app.fal import OutputType
 from serve_app.settings import SourceLimits
 from serve_app.video.probe import probe
 from tests.video.clips import X264, Clip
 from tests.video.conftest import Clips
+from tests.video.good_clips import good_clips
+from tests.video.hostile import make_all
 from tests.video.pipeline import convert, shown, times
 
 HOUR = 3_600_000  # milliseconds
@@ -98,6 +100,36 @@ def test_a_huge_canvas_is_refused_by_its_header(tmp_path: Path, side: int) -> No
         stdout=subprocess.PIPE,
     )
     assert int(run.stdout) < 64  # MB
+
+
+@pytest.mark.parametrize(
+    "name", ["stsz-constant", "stts-runs", "stts-middle", "stsc-chunks", "trun-defaults"]
+)
+def test_sample_tables_are_checked_before_they_are_read(tmp_path: Path, name: str) -> None:
+    good = good_clips(tmp_path)
+    files = make_all(tmp_path, good, tmp_path / "canary", port=1)
+    path = files[f"{name}.mp4"]
+    assert path.stat().st_size < 4000
+    with pytest.raises(UnsupportedVideo, match=r"declares \d+ samples, but the file has only"):
+        probe(path)
+
+
+def test_tracks_are_limited(clip: Clips) -> None:
+    film = clip(Clip("sound.mp4", frames=6, options=X264, audio="aac", audio_seconds=0.2))
+    probe(film, SourceLimits(max_streams=2))
+    with pytest.raises(UnsupportedVideo, match="2 tracks; at most 1 "):
+        probe(film, SourceLimits(max_streams=1))
+
+
+def test_only_known_decoders_are_used(tmp_path: Path) -> None:
+    """FFmpeg has this one, but nobody sends it."""
+    with av.open(str(tmp_path / "odd.avi"), "w") as out:
+        stream = out.add_stream("asv2", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        out.mux(stream.encode(None))
+    with pytest.raises(UnsupportedVideo, match="codec that cannot be decoded"):
+        probe(tmp_path / "odd.avi")
 
 
 def test_pixels_are_limited_too(tmp_path: Path) -> None:
