@@ -38,8 +38,8 @@ BUILDER = "from serve_app.app import build; from serve_app.settings import Setti
             ["sqlalchemy"],
         ),
         ("import serve_app.files.deployment, serve_app.files.app, serve_app.files.reverse_proxy", []),
-        ("import serve_app.stages.decoder, serve_app.video.probe, serve_app.video.decode", ["av"]),
-        ("import serve_app.stages.encoder, serve_app.video.encode, serve_app.video.join", ["av"]),
+        ("import serve_app.stages.decoder, serve_app.stages.encoder, serve_app.sandbox.sandbox", []),
+        ("import serve_app.sandbox.zygote", ["av"]),
         (
             "import serve_app.stages.segmenter, serve_app.segmentation.processing",
             ["torch", "transformers"],
@@ -49,7 +49,16 @@ BUILDER = "from serve_app.app import build; from serve_app.settings import Setti
             ["torch", "transformers", "openvino"],
         ),
     ],
-    ids=["builder", "ingress", "runner", "files", "decoder", "encoder", "segmenter", "segmenter on a CPU"],
+    ids=[
+        "builder",
+        "ingress",
+        "runner",
+        "files",
+        "decoder and encoder",
+        "media process",
+        "segmenter",
+        "segmenter on a CPU",
+    ],
 )
 def test_a_process_imports_only_what_it_uses(process: str, heavy: list[str]) -> None:
     """What each deployment imports, and what it imports in its constructor and its calls."""

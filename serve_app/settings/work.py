@@ -36,8 +36,8 @@ class SandboxSettings(Part):
     """Limits of each process that opens, decodes or writes media; see `serve_app.sandbox`.
 
     required: do not start where Landlock or seccomp is missing; without them the other limits hold.
-    memory_bytes: of address space, beyond the interpreter and its libraries. A 7680x4320 picture has 50 to 265 MB, and
-        codecs keep up to 16.
+    memory_bytes: of address space, beyond the interpreter and its libraries, and beyond eight times its frames while a
+        chunk is encoded. A 7680x4320 picture has 50 to 265 MB, and decoders keep up to 16.
     cpu_s: for each thread of the codec; more than `runner.work_s`, which ends a call by time.
     file_bytes: size of an output.
     """
