@@ -54,7 +54,7 @@ BUILDER = "from serve_app.app import build; from serve_app.settings import Setti
         "ingress",
         "runner",
         "files",
-        "decoder and encoder",
+        "codecs",
         "media process",
         "segmenter",
         "segmenter on a CPU",

@@ -29,9 +29,8 @@ Cancelled = Callable[[], bool]
 
 _READING = Failures("The video", UnsupportedVideo, DecoderCrashed)
 _WRITING = Failures("The output", EncodingFailed, EncoderCrashed)
-_PIECE_BYTES = (
-    16  # of a piece's file for each sample of its matte, at most: three times as much as raw planes
-)
+_ENCODER_MEMORY = 8  # times the bytes of a cutout: VP9 with alpha has two encoders
+_PIECE_BYTES = 16  # of a file for each sample of the matte: three times the raw planes, at most
 
 
 class Sandbox:
@@ -81,7 +80,8 @@ class Sandbox:
         handed, memory = SharedCutout.of(cutout)
         most = _PIECE_BYTES * cutout.matte.nbytes + (64 << 20)
         with _written(path) as inside:
-            process = self._process(writable=(inside.parent,), file_bytes=most)
+            more = _ENCODER_MEMORY * memory.size
+            process = self._process(writable=(inside.parent,), file_bytes=most, more_bytes=more)
             with closing(process), _WRITING:
                 arguments = (handed, settings, inside, self._threads)
                 figures = process.call(PieceFigures, "encode", arguments, cancelled, memory)
@@ -119,11 +119,16 @@ class Sandbox:
         return self._settings.cpu_s * self._threads
 
     def _process(
-        self, readable: tuple[Path, ...] = (), writable: tuple[Path, ...] = (), file_bytes: int = 0
+        self,
+        readable: tuple[Path, ...] = (),
+        writable: tuple[Path, ...] = (),
+        file_bytes: int = 0,
+        more_bytes: int = 0,
     ) -> Process:
         for path in readable:
             path.stat()  # `FileNotFoundError` if its job has ended
-        limits = Confinement(readable, writable, self._settings.memory_bytes, self._cpu_s, file_bytes)
+        memory_bytes = self._settings.memory_bytes + more_bytes
+        limits = Confinement(readable, writable, memory_bytes, self._cpu_s, file_bytes)
         return self._zygote.fork(limits)
 
 
