@@ -77,6 +77,7 @@ class Zygote:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
+                start_new_session=True,  # Ctrl-C is for the replica, whose end is the zygote's
             )
         self._control, self._ready = ours, False
         self._end()

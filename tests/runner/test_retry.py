@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+from collections.abc import Generator
+from typing import Any, cast
 
 import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError, OwnerDiedError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
 
-from serve_app.errors import CheckpointMissing, InferenceFailed, ServiceError, UnsupportedVideo, to_wire
-from serve_app.runner.retry import as_service_error, is_loss, service_error_in
+from serve_app.errors import (
+    CheckpointMissing,
+    DecoderCrashed,
+    EncoderCrashed,
+    InferenceFailed,
+    ServiceError,
+    UnsupportedVideo,
+    to_wire,
+)
+from serve_app.runner.retry import CallPolicy, as_service_error, call, is_loss, service_error_in
 
 
 def wrapped(cause: Exception) -> Exception:
@@ -76,3 +87,33 @@ def test_our_errors_cross_processes() -> None:
         "video_url",
         {"supported_formats": ["mp4"]},
     )
+
+
+class Response:
+    """What awaiting a call of Serve gives: an error, or the result."""
+
+    def __init__(self, outcome: Exception | str) -> None:
+        self._outcome = outcome
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield from asyncio.sleep(0).__await__()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+    def cancel(self) -> None: ...
+
+
+@pytest.mark.parametrize("crash", [DecoderCrashed("SIGSEGV"), EncoderCrashed("SIGKILL")], ids=repr)
+async def test_a_crash_costs_a_try_and_is_the_error_of_the_last_one(crash: ServiceError) -> None:
+    notes: list[str] = []
+
+    async def note(line: str) -> None:
+        notes.append(line)
+
+    policy = CallPolicy(60.0, note, tries=2)
+    outcomes: list[Exception | str] = [wrapped(crash), "done"]
+    assert await call(lambda: [cast(Any, Response(outcomes.pop(0)))], "chunk 1", policy) == "done"
+    assert notes == ["chunk 1 lost a media process: retrying (attempt 2 of 2)"]
+    with pytest.raises(type(crash)):
+        await call(lambda: [cast(Any, Response(wrapped(crash)))], "chunk 1", CallPolicy(60.0, note, tries=1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -40,7 +42,7 @@ from tests.video.hostile import gif
 from tests.video.pipeline import cutout_of, limits, never, settings_of
 from tests.waiting import wait_until
 
-FILM = Clip("film.mp4", frames=30, options=X264, audio="aac", audio_seconds=1.2)
+FILM = Clip("thirty.mp4", frames=30, options=X264, audio="aac", audio_seconds=1.2)
 
 
 @pytest.fixture
@@ -153,6 +155,39 @@ def test_a_lost_zygote_is_replaced(source: Path) -> None:
     assert same_index(own.probe(source, SourceLimits(), never), index)
 
 
+OWNER = """
+import sys, time
+from pathlib import Path
+from serve_app.protocols import IndexBrief
+from serve_app.sandbox.sandbox import Sandbox
+from serve_app.settings import SandboxSettings, SourceLimits
+
+path = Path(sys.argv[1])
+sandbox = Sandbox(SandboxSettings(), threads=1)
+index = sandbox.probe(path, SourceLimits(), lambda: False)
+source = sandbox.source(path, IndexBrief.of(index))
+print(source._process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processes_end_with_their_replica(source: Path) -> None:
+    """However it ends, and without its environment in their memory."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(source)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"BIREFNET_SECRET": "0123456789"},
+        cwd=Path(__file__).parents[2],
+    ) as owner:
+        assert owner.stdout is not None
+        process = psutil.Process(int(owner.stdout.readline()))
+        zygote = process.parent()
+        assert b"0123456789" not in Path(f"/proc/{zygote.pid}/environ").read_bytes()
+        owner.kill()
+    wait_until(lambda: not any(each.is_running() and each.status() != "zombie" for each in (process, zygote)))
+
+
 def test_memory_is_limited(tmp_path: Path) -> None:
     """One picture of 64 MiB is more than a process may have."""
     own = Sandbox(SandboxSettings.model_construct(memory_bytes=32 << 20), threads=1)
@@ -173,6 +208,22 @@ def test_cpu_time_is_limited(source: Path) -> None:
                 opened.decode(first, never)
 
 
+def test_a_process_that_is_worn_or_has_another_file_is_not_kept(source: Path, tmp_path: Path) -> None:
+    own = Sandbox(SandboxSettings(cpu_s=2), threads=1)
+    path = tmp_path / "source"
+    path.write_bytes(source.read_bytes())
+    index = probe(path)
+    with closing(own.source(path, IndexBrief.of(index))) as opened:
+        opened.decode(chunks_of(index)[0], never)
+        assert opened.fit(path)
+        while opened.fit(path):  # it may use half of its time before
+            opened.decode(chunks_of(index)[0], never)
+    with closing(own.source(path, IndexBrief.of(index))) as opened:
+        (tmp_path / "other").write_bytes(source.read_bytes())
+        (tmp_path / "other").replace(path)  # as a node's cache does, when it fetches a source again
+        assert not opened.fit(path)
+
+
 def test_the_size_of_files_is_limited(sandbox: Sandbox, source: Path, tmp_path: Path) -> None:
     settings = settings_of(probe(source), OutputType.MOV)
     handed, memory = SharedCutout.of(cutout_from(source, OutputType.MOV))
@@ -184,7 +235,7 @@ def test_the_size_of_files_is_limited(sandbox: Sandbox, source: Path, tmp_path: 
 
 
 def test_a_crash_while_writing_leaves_nothing(sandbox: Sandbox, clip: Clips, tmp_path: Path) -> None:
-    source = clip(Clip("large.mp4", frames=24, width=640, height=360, options=X264))
+    source = clip(Clip("sandbox-large.mp4", frames=24, width=640, height=360, options=X264))
     settings = settings_of(probe(source), OutputType.WEBM)
 
     def kill() -> bool:

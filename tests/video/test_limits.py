@@ -115,7 +115,7 @@ def test_sample_tables_are_checked_before_they_are_read(tmp_path: Path, name: st
 
 
 def test_tracks_are_limited(clip: Clips) -> None:
-    film = clip(Clip("sound.mp4", frames=6, options=X264, audio="aac", audio_seconds=0.2))
+    film = clip(Clip("six-sound.mp4", frames=6, options=X264, audio="aac", audio_seconds=0.2))
     probe(film, SourceLimits(max_streams=2))
     with pytest.raises(UnsupportedVideo, match="2 tracks; at most 1 "):
         probe(film, SourceLimits(max_streams=1))
