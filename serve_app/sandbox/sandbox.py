@@ -67,7 +67,11 @@ class Sandbox:
 
     def probe(self, path: Path, limits: SourceLimits, cancelled: Cancelled, decode: bool = False) -> Index:
         with closing(self._process(readable=(path,))) as process, _READING:
-            return process.call(Index, "probe", (path, limits, decode), cancelled)
+            index = process.call(Index, "probe", (path, limits, decode), cancelled)
+            pixels, frames = index.layout.width * index.layout.height, len(index.pts)
+            if not (0 < pixels <= limits.max_pixels and 0 < frames <= limits.max_frames):
+                raise ProcessEnded(None, f"it answered with {frames} frames of {pixels} pixels")
+            return index
 
     def source(self, path: Path, brief: IndexBrief) -> OpenSource:
         """A source for decoding. It must be closed."""
