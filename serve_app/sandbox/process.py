@@ -59,7 +59,7 @@ class Zygote:
         with self._lock:
             try:
                 return self._fork(limits)
-            except (OSError, EOFError):
+            except OSError:
                 self._start()
                 return self._fork(limits)
 
@@ -87,7 +87,7 @@ class Zygote:
         if not self._ready:
             self._control.settimeout(_START_S)
             if not self._control.recv(16):
-                raise EOFError("the zygote could not start: see its error above")
+                raise ConnectionError("no media process can be started: the log says why")
             self._ready = True
         with ExitStack() as opened:
             ours, theirs = map(opened.enter_context, socket.socketpair())
@@ -99,7 +99,7 @@ class Zygote:
             status.settimeout(_START_S)
             _, descriptors, _, _ = socket.recv_fds(status, 16, 1)
             if not descriptors:
-                raise EOFError("the zygote ended")
+                raise ConnectionError("the zygote ended")
             opened.pop_all()
             return Process(ours, status, descriptors[0])
 

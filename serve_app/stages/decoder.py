@@ -20,9 +20,7 @@ from serve_app.stages.worker_pool import WorkerPool
 
 logger = logging.getLogger("ray.serve")
 
-IDLE_S = (
-    30.0  # an open decoder occupies a process, and its source's disk space even after the source is deleted
-)
+IDLE_S = 30.0  # an open decoder is a process, and occupies its source's disk space even when that is deleted
 MAX_IDLE = 4
 
 
