@@ -84,6 +84,7 @@ async def test_a_killed_media_process_does_not_change_the_output(
         for process in zygote.children():
             process.kill()
             killed += 1
+        await asyncio.sleep(0.002)  # a process that encodes lives for tens of milliseconds
     thread.join(JOB_S)
     assert killed
     assert service.download(replies[0], tmp_path).read_bytes() == undisturbed

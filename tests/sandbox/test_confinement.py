@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.sandbox.confinement import available
+from tests.video.conftest import Clips
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,3 +98,39 @@ def test_nothing_but_its_own_files(tmp_path: Path) -> None:
     assert {name for name, outcome in outcomes.items() if outcome == "succeeds"} == MAY
     assert other.read_text() == "canary"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "handed", "other"]
+
+
+# As a kernel without Landlock answers. argv: a source.
+WITHOUT_LANDLOCK = """
+import errno, sys
+from pathlib import Path
+import pyseccomp
+rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), 444)  # landlock_create_ruleset
+rules.load()
+from serve_app.errors import SetupError
+from serve_app.sandbox.sandbox import Sandbox
+from serve_app.settings import SandboxSettings, SourceLimits
+try:
+    Sandbox(SandboxSettings(required=True), threads=1)
+except SetupError as error:
+    print(error)
+sandbox = Sandbox(SandboxSettings(), threads=1)
+print(sandbox.enforced)
+print(len(sandbox.probe(Path(sys.argv[1]), SourceLimits(), lambda: False).pts))
+"""
+
+
+def test_what_is_missing_is_said(clip: Clips) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LANDLOCK, str(clip("closed.mp4"))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    refused, enforced, frames = run.stdout.splitlines()
+    assert "`sandbox.required` is set, but this system has no landlock:" in refused
+    assert "NOT no files but those handed to it" in enforced
+    assert "; no network and no other programs (seccomp)" in enforced
+    assert frames == "50"
