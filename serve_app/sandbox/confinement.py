@@ -129,7 +129,7 @@ def _seccomp() -> bool:
 
 
 def _kernel_filters() -> bool:
-    return "Seccomp_filters:" in Path("/proc/self/status").read_text()
+    return "Seccomp:" in Path("/proc/self/status").read_text()
 
 
 def _filter_calls() -> None:

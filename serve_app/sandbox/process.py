@@ -59,7 +59,7 @@ class Zygote:
         with self._lock:
             try:
                 return self._fork(limits)
-            except OSError:
+            except ConnectionError:
                 self._start()
                 return self._fork(limits)
 
@@ -97,9 +97,11 @@ class Zygote:
             theirs.close()
             reporting.close()
             status.settimeout(_START_S)
-            _, descriptors, _, _ = socket.recv_fds(status, 16, 1)
-            if not descriptors:
+            message, descriptors, _, _ = socket.recv_fds(status, 256, 1)
+            if not message:
                 raise ConnectionError("the zygote ended")
+            if not descriptors:
+                raise OSError(f"no media process could be started: {message.decode()}")
             opened.pop_all()
             return Process(ours, status, descriptors[0])
 

@@ -24,7 +24,6 @@ from serve_app.sandbox.confinement import Confinement, confine
 from serve_app.sandbox.tasks import serve, warm_up
 
 REQUEST_BYTES = 1 << 16
-_Watched = tuple[int, socket.socket]
 
 
 def main(control: socket.socket) -> None:
@@ -44,10 +43,15 @@ def main(control: socket.socket) -> None:
                 if not request:
                     return
                 process, status = (socket.socket(fileno=number) for number in descriptors)
-                pid = _fork(pickle.loads(request), process, control)
-                process.close()
+                with process:
+                    try:
+                        pid = _fork(pickle.loads(request), process, control)
+                    except OSError as error:  # the machine has no room for another process
+                        _tell(status, str(error).encode())
+                        status.close()
+                        continue
                 pidfd = os.pidfd_open(pid)
-                socket.send_fds(status, [b"runs"], [pidfd])
+                _tell(status, b"runs", pidfd)
                 selector.register(pidfd, selectors.EVENT_READ, (pid, status))
 
 
@@ -77,10 +81,12 @@ def _report(pidfd: int, pid: int, status: socket.socket) -> None:
     _, code = os.waitpid(pid, 0)
     os.close(pidfd)
     with status:
-        try:
-            status.send(str(os.waitstatus_to_exitcode(code)).encode())
-        except BrokenPipeError:
-            return  # nobody wants to know
+        _tell(status, str(os.waitstatus_to_exitcode(code)).encode())
+
+
+def _tell(status: socket.socket, message: bytes, *descriptors: int) -> None:
+    with suppress(OSError):  # nobody may want to know any more
+        socket.send_fds(status, [message], descriptors)
 
 
 if __name__ == "__main__":
