@@ -91,8 +91,8 @@ def stages(clip: Path, profile: Profile, request: JobRequest, directory: Path) -
     settings = profile.settings
     engine = make_engine(Variant.LIGHT, settings.segmenter_for(Variant.LIGHT))
     index, probing = timed(own_cpu, lambda: probe(clip))
-    chunks = plan_chunks(index, settings.chunk)
     options = cut_options(request, index, settings.picture)
+    chunks = plan_chunks(index, settings.chunk, options.layout)
 
     def decode() -> list[Frames]:
         decoder = ChunkDecoder(clip, IndexBrief.of(index), settings.decoder.threads)

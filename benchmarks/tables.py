@@ -98,6 +98,19 @@ DIALS = Table(
     }
 )
 
+SCALE = Table(
+    {
+        "job": text("what"),
+        "segmenters": text("replicas"),
+        "frames": text("frames"),
+        "s": number("seconds", ".2f"),
+        "frames/s": number("fps", ".1f"),
+        "of the slowest stage": number("of_stage", ".2f"),
+        "CPU of the service": number("own_cpu", ".0%"),
+        "CPU of the machine": number("machine_cpu", ".0%"),
+    }
+)
+
 BULK = Table(
     {
         "transfer": text("transfer"),
@@ -115,6 +128,7 @@ TABLES = {
     "api": API,
     "dials": DIALS,
     "bulk": BULK,
+    "scale": SCALE,
 }
 
 

@@ -8,6 +8,7 @@ Annotations here are objects, not strings: Serve reads those of `build` to turn 
 from typing import Any
 
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 
 from serve_app.api.ingress import Ingress
 from serve_app.birefnet.variants import VARIANTS
@@ -18,6 +19,7 @@ from serve_app.stages.decoder import Decoder
 from serve_app.stages.encoder import Encoder
 from serve_app.stages.segmenter import Segmenter
 
+REPLICA_CHOICE = "serve_app.runner.replica_choice:ReplicaChoice"
 LITTLE_CPU = {"num_cpus": 0.1}
 GRACE_S = 60.0  # longer than the slowest chunk takes; jobs may take longer
 FILES_CLOSE_S = 10.0  # for the file server's shutdown after its transfers
@@ -73,6 +75,7 @@ def _scaled(scale: Scale) -> dict[str, Any]:
     """Serve's options for a stage that scales with its ongoing chunks."""
     return {
         "max_ongoing_requests": scale.max_ongoing,
+        "request_router_config": RequestRouterConfig(request_router_class=REPLICA_CHOICE),
         "graceful_shutdown_timeout_s": GRACE_S,
         "autoscaling_config": {
             "min_replicas": scale.min_replicas,

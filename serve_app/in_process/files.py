@@ -117,7 +117,8 @@ class _Files:
     def _pieces(self, index: Index, decoded: bool) -> tuple[list[Chunk], dict[int, Piece]]:
         request, done, total = self._request, 0, len(index.pts)
         encoding = plan.encode_settings(request, index, self._settings.picture)
-        chunks = plan.plan_chunks(index, self._settings.chunk)
+        layout = plan.output_layout(request, index, self._settings.picture)
+        chunks = plan.plan_chunks(index, self._settings.chunk, layout)
         pieces: dict[int, Piece] = {}
         self._report(done, total)
         with closing(self._stages.cutouts(index, chunks)) as cutouts:

@@ -17,7 +17,7 @@ from serve_app.errors import NothingProduced
 from serve_app.fal import OutputType, Variant
 from serve_app.in_process.stages import Stages, logger, request_of, workspace
 from serve_app.jobs.request import JobRequest
-from serve_app.runner.plan import plan_chunks
+from serve_app.runner.plan import output_layout, plan_chunks
 from serve_app.settings import Settings
 
 
@@ -77,7 +77,8 @@ def _frames(request: JobRequest, settings: Settings) -> Generator[CutoutFrame]:
             step = index.time_base
             return CutoutFrame((tick - index.origin) * step, (end - tick) * step, rgb, matte)
 
-        with closing(stages.cutouts(index, plan_chunks(index, settings.chunk))) as made:
+        chunks = plan_chunks(index, settings.chunk, output_layout(request, index, settings.picture))
+        with closing(stages.cutouts(index, chunks)) as made:
             for _, cutout in made:
                 for row, pts in enumerate(cutout.colour.pts.tolist()):
                     if held is not None:

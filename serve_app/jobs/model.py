@@ -170,7 +170,9 @@ class Job:
     finished_at: float | None = None
     owner: str | None = None
     token: int = 0
-    attempts: int = 0  # claims not followed by a release: above 1, a runner was lost during this job
+    attempts: int = (
+        0  # claims since the last recorded piece, but those released: above 1, a runner was lost since
+    )
     progress: Progress = field(default_factory=Progress)
     retry: bool = True
     payload: Json | None = None

@@ -9,7 +9,9 @@ WORK = "work"
 
 @dataclass(frozen=True, slots=True)
 class JobNames:
-    """Names of one job's artifacts. Those of outputs contain the fencing token, so two holders never write the same."""
+    """Names of one job's artifacts. Those of pieces and outputs contain the fencing token: two holders never write the
+    same, and an earlier holder that goes on too late does not replace what a later one has recorded.
+    """
 
     job_id: str
     token: int
@@ -31,7 +33,7 @@ class JobNames:
         return f"{self.work}/source"
 
     def piece(self, number: int) -> str:
-        return f"{self.work}/pieces/{number:06d}"
+        return f"{self.work}/pieces/{self.token}/{number:06d}"
 
     def mask_piece(self, number: int) -> str:
         return f"{self.piece(number)}-mask"

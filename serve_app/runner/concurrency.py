@@ -1,83 +1,71 @@
-"""Limits the chunks in flight: jobs get equal shares of one limit, the oldest first within a priority."""
+"""Limits the chunks in flight by what they weigh, and by what segmenters and decoders can use."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-MIN_SHARE = 2  # one is computed while the next is prepared
+from serve_app.fal import Variant
+from serve_app.runner.pool import Claimant, Pool
+from serve_app.settings import Settings
 
-
-@dataclass(slots=True, eq=False)
-class Share:
-    """One job's share of a window."""
-
-    order: tuple[int, float]  # the smallest gets a free slot first
-    in_flight: int = 0
-    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+ASSURED = 2  # chunks of each job: one is computed while the next is prepared
 
 
-class Window:
-    """The slots for chunks in flight, shared by the running jobs of one segmenter.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The pools that a job draws from, and its place among the other jobs there.
 
-    Each job gets an equal share, at least `MIN_SHARE`; slots that a job does not use go to the other jobs.
+    memory: bytes of the object store, from decoding until the piece is written.
+    ahead: chunks whose frames no segmenter has yet.
+    segmenting: chunks at the segmenters.
     """
 
-    def __init__(self, slots: int) -> None:
-        self._slots = max(slots, MIN_SHARE)
-        self._shares: list[Share] = []
+    claimant: Claimant
+    memory: Pool
+    ahead: Pool
+    segmenting: Pool
 
-    @asynccontextmanager
-    async def share(self, priority: int, created_at: float) -> AsyncIterator[Share]:
-        """Give a job a share of the slots for the duration of the context."""
-        share = Share((priority, created_at))
-        self._shares.append(share)
+
+class Capacity:
+    """What the jobs of a runner may have in flight at once.
+
+    The memory is one budget for all variants, and each runner takes an equal part of it, as it cannot see the others'
+    chunks. Each segmenter replica gets as many chunks as autoscaling aims at (`scale.target`), every second one of
+    several another one: chunks of one length end together, and then not all replicas wait for their next. A chunk is
+    sent to one only when its frames are decoded and a place is free, so that the order among jobs is decided as late as
+    possible. Ahead of the segmenters are as many chunks again, and those that the decoders work on: no segmenter waits
+    if decoding is fast enough. Finished cutouts that wait for an encoder are limited by memory alone.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        decoding = decoding_at_once(settings)
+        self._memory = Pool(settings.runner.max_object_bytes // settings.runner.replicas, ASSURED)
+        self._segmenting = {variant: Pool(_segmenting_at_once(settings, variant)) for variant in Variant}
+        self._ahead = {
+            variant: Pool(_segmenting_at_once(settings, variant) + decoding, ASSURED) for variant in Variant
+        }
+
+    @contextmanager
+    def places(self, variant: Variant, priority: int, created_at: float) -> Iterator[Places]:
+        """Let a job take part for the duration of the context."""
+        claimant = Claimant(priority, created_at)
+        places = Places(claimant, self._memory, self._ahead[variant], self._segmenting[variant])
         try:
-            yield share
+            yield places
         finally:
-            self._shares.remove(share)
-            self._grant()
+            for pool in (places.memory, places.ahead, places.segmenting):
+                pool.forget(claimant)
 
-    async def acquire(self, share: Share) -> None:
-        """Wait for a free slot."""
-        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        share.waiting.append(slot)
-        self._grant()
-        try:
-            await slot
-        except asyncio.CancelledError:
-            if slot in share.waiting:
-                share.waiting.remove(slot)
-            elif not slot.cancelled():  # granted just before the cancellation
-                self.release(share)
-            raise
 
-    def release(self, share: Share) -> None:
-        share.in_flight -= 1
-        self._grant()
+def decoding_at_once(settings: Settings) -> int:
+    """The chunks that the decoders can read at once."""
+    return settings.decoder.scale.max_replicas * settings.decoder.scale.max_ongoing
 
-    def _grant(self) -> None:
-        """Grant the free slots: first up to each job's equal share, then the rest."""
-        shares = sorted(self._shares, key=lambda share: share.order)
-        fair = max(MIN_SHARE, self._slots // max(1, len(shares)))
-        for share in shares:
-            while share.waiting and share.in_flight < fair and self._may_start(share):
-                self._start(share)
-        for share in shares:
-            while share.waiting and self._used() < self._slots:
-                self._start(share)
 
-    def _may_start(self, share: Share) -> bool:
-        """Whether the job may get one more slot: up to `MIN_SHARE` always, beyond that only if one is free."""
-        return share.in_flight < MIN_SHARE or self._used() < self._slots
-
-    def _used(self) -> int:
-        return sum(share.in_flight for share in self._shares)
-
-    def _start(self, share: Share) -> None:
-        slot = share.waiting.pop(0)
-        if not slot.done():
-            share.in_flight += 1
-            slot.set_result(None)
+def _segmenting_at_once(settings: Settings, variant: Variant) -> int:
+    """The chunks that are sent to the segmenters of a variant."""
+    scale = settings.segmenter_for(variant).scale
+    return math.ceil(scale.max_replicas * scale.target) + scale.max_replicas // 2

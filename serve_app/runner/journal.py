@@ -13,7 +13,10 @@ logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps pe
 
 
 class Journal:
-    """The journal of one lease. Failed writes are only logged: a job does not fail over a log line."""
+    """The journal of one lease. Failed writes are only logged: a job does not fail over a log line.
+
+    Pieces are recorded with the recipe that they were made by (`plan.recipe`), and used again under the same one alone.
+    """
 
     def __init__(self, store: JobLeases, lease: Lease) -> None:
         self._store = store
@@ -41,20 +44,22 @@ class Journal:
         if lines:
             await self.report(self._progress, *lines, level=LogLevel.WARN)
 
-    async def record(self, chunk: Chunk, piece: Piece) -> None:
+    async def record(self, chunk: Chunk, piece: Piece, recipe: str) -> None:
         """Record a finished piece, so that a runner that takes over the job can reuse it."""
         try:
-            await self._store.record_piece(self._lease, chunk.number, _to_json(chunk, piece))
+            await self._store.record_piece(self._lease, chunk.number, _to_json(chunk, piece, recipe))
         except Exception:
             logger.exception("a piece of job %s could not be recorded", self._lease.job_id)
 
-    async def recorded(self, chunks: list[Chunk]) -> dict[int, Piece]:
-        """The pieces of exactly these chunks that earlier leases recorded, by chunk number."""
+    async def recorded(self, chunks: list[Chunk], recipe: str) -> dict[int, Piece]:
+        """The pieces of exactly these chunks and this recipe that earlier leases recorded, by chunk number."""
         rows = await self._store.pieces(self._lease.job_id)
         found = {}
         for chunk in chunks:
             row = rows.get(chunk.number)
-            if row is None or row.get("chunk") != [chunk.start, chunk.stop, chunk.frames]:
+            if row is None or row.get("recipe") != recipe:
+                continue
+            if row.get("chunk") != [chunk.start, chunk.stop, chunk.frames]:
                 continue
             try:
                 found[chunk.number] = _from_json(row["piece"])
@@ -63,8 +68,8 @@ class Journal:
         return found
 
 
-def _to_json(chunk: Chunk, piece: Piece) -> Json:
-    return {"chunk": [chunk.start, chunk.stop, chunk.frames], "piece": asdict(piece)}
+def _to_json(chunk: Chunk, piece: Piece, recipe: str) -> Json:
+    return {"chunk": [chunk.start, chunk.stop, chunk.frames], "recipe": recipe, "piece": asdict(piece)}
 
 
 def _from_json(row: Json) -> Piece:

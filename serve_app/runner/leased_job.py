@@ -11,12 +11,11 @@ from typing import TypeVar
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.errors import RunnerLost, to_wire
-from serve_app.fal import Variant
 from serve_app.jobs.model import Claim, Heartbeat, Json
 from serve_app.jobs.names import JobNames
 from serve_app.jobs.request import JobRequest
 from serve_app.jobs.store import JobLeases
-from serve_app.runner.concurrency import Window
+from serve_app.runner.concurrency import Capacity
 from serve_app.runner.journal import Journal
 from serve_app.runner.pipeline import Assignment, Pipeline
 from serve_app.runner.retry import TRIES, as_service_error
@@ -39,7 +38,7 @@ class RunnerContext:
     store: JobLeases
     artifacts: Artifacts
     pipeline: Pipeline
-    windows: dict[Variant, Window]
+    capacity: Capacity
 
 
 class LeasedJob:
@@ -90,9 +89,8 @@ class LeasedJob:
         if job.attempts > 1:
             await journal.note(f"taken over from a lost runner (attempt {job.attempts})")
         request = JobRequest.from_json(self._claim.input)
-        window = context.windows[request.variant]
-        async with window.share(job.priority, job.created_at) as share:
-            assignment = Assignment(request, self._names, journal, window, share, TRIES if job.retry else 1)
+        with context.capacity.places(request.variant, job.priority, job.created_at) as places:
+            assignment = Assignment(request, self._names, journal, places, TRIES if job.retry else 1)
             result = await context.pipeline.run(assignment)
         return result.as_json()
 
@@ -117,9 +115,8 @@ class LeasedJob:
                 return
 
     async def _end(self) -> None:
-        """Clean up, then record the outcome, so that no files remain once a client sees it.
-
-        All files but this lease's own outputs belong to the current lease, so this one is renewed first.
+        """Record the outcome, then clean up: a job whose pieces are gone but whose end is not written would be computed
+        again. What a runner that dies in between leaves, the sweeper deletes.
         """
         heartbeat = await self._with_retries(self._renew)
         if heartbeat.held:
@@ -140,16 +137,19 @@ class LeasedJob:
             await self._delete(self._names.own_outputs)
 
     async def _finish(self) -> bool:
-        """Record the result or the error. Returns False if the lease is lost."""
+        """Record the result or the error, and delete the files. Returns False if the lease is lost."""
         failure = self._work.exception()
-        if failure is not None:
-            await self._delete(self._names.own_outputs)
-        await self._delete(self._names.work)
         if failure is None:
-            return await self._with_retries(lambda: self._store.complete(self._lease, self._work.result()))
-        error = as_service_error(failure)
-        logger.warning("job %s failed: %s", self.job_id, error, exc_info=failure)
-        return await self._with_retries(lambda: self._store.fail(self._lease, to_wire(error)))
+            written = await self._with_retries(lambda: self._store.complete(self._lease, self._work.result()))
+        else:
+            error = as_service_error(failure)
+            logger.warning("job %s failed: %s", self.job_id, error, exc_info=failure)
+            written = await self._with_retries(lambda: self._store.fail(self._lease, to_wire(error)))
+        if written:  # the sweeper finds a job by its work files, so these go last
+            if failure is not None:
+                await self._delete(self._names.own_outputs)
+            await self._delete(self._names.work)
+        return written
 
     async def _renew(self) -> Heartbeat:
         return await self._store.heartbeat(self._lease, self._context.settings.lease_s)

@@ -7,12 +7,11 @@ import logging
 from contextlib import suppress
 
 from serve_app.artifacts.store import Artifacts
-from serve_app.fal import Variant
 from serve_app.files.signing import Signer
 from serve_app.jobs.model import lease_owner
 from serve_app.jobs.store import JobLeases
 from serve_app.runner.chunk_calls import StageHandles
-from serve_app.runner.concurrency import Window
+from serve_app.runner.concurrency import Capacity
 from serve_app.runner.leased_job import LeasedJob, RunnerContext
 from serve_app.runner.pipeline import Pipeline
 from serve_app.settings import Settings
@@ -38,8 +37,7 @@ class RunnerLoop:
         self._settings = settings.runner
         self._store = store
         pipeline = Pipeline(settings, stages, artifacts, signer)
-        windows = {variant: Window(_slots(settings, variant)) for variant in Variant}
-        self._context = RunnerContext(settings.runner, store, artifacts, pipeline, windows)
+        self._context = RunnerContext(settings.runner, store, artifacts, pipeline, Capacity(settings))
         self._owner = lease_owner()
         self._woken = asyncio.Event()
         self._stopping = False
@@ -102,10 +100,3 @@ class RunnerLoop:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._leased[task]
         self._woken.set()
-
-
-def _slots(settings: Settings, variant: Variant) -> int:
-    """Maximum chunks in flight for one segmenter: twice its capacity, if the object store has room for them."""
-    capacity = settings.segmenter_for(variant).scale.max_replicas
-    in_store = settings.runner.max_object_bytes // (3 * settings.chunk.max_bytes)  # frames, colour, matte
-    return min(2 * capacity, max(1, in_store))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from serve_app.artifacts.store import Artifacts
 from serve_app.errors import DownloadFailed, FileTooLarge
@@ -24,7 +24,7 @@ from serve_app.protocols import (
     MediaFile,
     Piece,
 )
-from serve_app.runner.chunk_calls import ChunkCalls, StageHandles
+from serve_app.runner.chunk_calls import ChunkCalls, InFlight, StageHandles
 from serve_app.runner.completeness import (
     PlanMismatch,
     audio_lines,
@@ -33,26 +33,37 @@ from serve_app.runner.completeness import (
     expected_of,
     join_pieces_of,
 )
-from serve_app.runner.concurrency import Share, Window
+from serve_app.runner.concurrency import Places, decoding_at_once
 from serve_app.runner.journal import Journal
 from serve_app.runner.log_lines import checked, count, describe, megabytes, network, treatment
-from serve_app.runner.plan import as_requested, encode_settings, join_request, output_layout, plan_chunks
+from serve_app.runner.plan import (
+    FrameBytes,
+    as_requested,
+    cut_runs,
+    encode_settings,
+    join_request,
+    output_layout,
+    plan_chunks,
+    recipe,
+)
 from serve_app.runner.progress import STAGE, ProgressMeter
-from serve_app.runner.retry import TRIES, CallPolicy, call
+from serve_app.runner.readiness import Readiness
+from serve_app.runner.retry import TRIES, Attempt, CallPolicy, call
 from serve_app.runner.space import check_space
 from serve_app.settings import Settings
 from serve_app.video.formats import output_format
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed job with its journal and share. `tries`: attempts per stage call if replicas are lost."""
+    """A claimed job with its journal and places. `tries`: attempts per stage call if replicas are lost."""
 
     request: JobRequest
     names: JobNames
     journal: Journal
-    window: Window
-    share: Share
+    places: Places
     tries: int = TRIES
 
 
@@ -67,6 +78,7 @@ class Pipeline:
         self._stages = stages
         self._artifacts = artifacts
         self._limits = CallLimits(settings.runner.work_s)
+        self._readiness = Readiness()
 
     async def run(self, job: Assignment) -> JobResult:
         """Compute the result. Raises `ServiceError`, or `CancelledError` after all stage calls are cancelled."""
@@ -137,7 +149,9 @@ class Pipeline:
     async def _probe(self, job: Assignment, decode: bool = False) -> Index:
         index: Index = await self._call(
             job,
-            lambda: [self._stages.decoder.probe.remote(job.names.source, self._limits, decode)],
+            lambda attempt: attempt.started(
+                self._stages.decoder.probe.remote(job.names.source, self._limits, decode)
+            ),
             "indexing the source",
         )
         return as_requested(index, job.request, self._settings)
@@ -145,10 +159,22 @@ class Pipeline:
     async def _chunks(
         self, job: Assignment, index: Index, decoded: bool
     ) -> tuple[list[Chunk], dict[int, Piece]]:
-        """Plan the chunks and compute their pieces; the window limits the chunks in flight."""
-        chunks = plan_chunks(index, self._settings.chunk)
-        work = ChunkCalls(self._stages, job.request, job.names, index, self._limits, self._settings.picture)
-        pieces = await self._resumable(job.journal, chunks)
+        """Plan the chunks and compute their pieces, several runs of chunks at once."""
+        cutouts = output_layout(job.request, index, self._settings.picture)
+        chunks = plan_chunks(index, self._settings.chunk, cutouts)
+        work = ChunkCalls(
+            self._stages,
+            self._readiness,
+            job.places,
+            job.request,
+            job.names,
+            index,
+            FrameBytes.of(index.layout, cutouts),
+            self._limits,
+            self._settings.picture,
+        )
+        made_by = recipe(job.request, index, self._settings)
+        pieces = await self._resumable(job.journal, chunks, made_by)
         meter = ProgressMeter(
             len(index.pts), sum(piece.frames for piece in pieces.values()), asyncio.get_running_loop().time
         )
@@ -156,27 +182,35 @@ class Pipeline:
             await job.journal.note(f"{count(len(pieces), 'piece')} of an earlier attempt reused")
         logged: set[str] = set()
 
-        async def run(chunk: Chunk) -> None:
+        async def compute(flying: InFlight) -> None:
+            chunk = flying.chunk
             try:
-                piece = await self._call(job, lambda: work.start(chunk), f"chunk {chunk.number}")
+                piece = await self._call(
+                    job, lambda attempt: work.piece(flying, attempt), f"chunk {chunk.number}"
+                )
             finally:
-                job.window.release(job.share)
+                flying.release()
             check_chunk(index, chunk, piece, decoded)
             pieces[chunk.number] = piece
             meter.add(piece.frames)
-            await job.journal.record(chunk, piece)
+            await job.journal.record(chunk, piece, made_by)
             line = network(piece, job.request)
             if line not in logged:
                 logged.add(line)
                 await job.journal.report(meter.progress(), line)
 
+        async def follow(number: int, run: list[Chunk]) -> None:
+            for chunk in run:
+                flying = await work.in_flight(chunk, number)
+                group.create_task(compute(flying))
+                await flying.decoded.wait()
+
         ticker = asyncio.create_task(_tick(job.journal, meter))
         try:
             async with asyncio.TaskGroup() as group:
-                for chunk in chunks:
-                    if chunk.number not in pieces:
-                        await job.window.acquire(job.share)
-                        group.create_task(run(chunk))
+                missing = [chunk for chunk in chunks if chunk.number not in pieces]
+                for number, run in enumerate(cut_runs(index, missing, decoding_at_once(self._settings))):
+                    group.create_task(follow(number, run))
         except ExceptionGroup as failed:  # the first failure cancelled the others
             raise failed.exceptions[0] from None
         finally:
@@ -184,9 +218,9 @@ class Pipeline:
         await job.journal.report(meter.progress(), meter.summary())
         return chunks, pieces
 
-    async def _resumable(self, journal: Journal, chunks: list[Chunk]) -> dict[int, Piece]:
+    async def _resumable(self, journal: Journal, chunks: list[Chunk], made_by: str) -> dict[int, Piece]:
         """The recorded pieces whose files still exist in the artifact store, with the recorded size."""
-        recorded = await journal.recorded(chunks)
+        recorded = await journal.recorded(chunks, made_by)
         return await asyncio.to_thread(
             lambda: {number: piece for number, piece in recorded.items() if self._exists(piece)}
         )
@@ -221,15 +255,17 @@ class Pipeline:
             mask,
         )
         media: MediaFile = await self._call(
-            job, lambda: [self._stages.encoder.join.remote(join, self._limits)], "joining the pieces"
+            job,
+            lambda attempt: attempt.started(self._stages.encoder.join.remote(join, self._limits)),
+            "joining the pieces",
         )
         return media
 
-    async def _call(self, job: Assignment, start: Callable[[], list[Any]], what: str) -> Any:
+    async def _call(self, job: Assignment, work: Callable[[Attempt], Awaitable[T]], what: str) -> T:
         """Run a chain of stage calls. Waiting for replicas may take `capacity_wait_s`; stages limit their own work."""
         runner = self._settings.runner
         limit_s = runner.capacity_wait_s + 3 * runner.work_s
-        return await call(start, what, CallPolicy(limit_s, job.journal.note, job.tries))
+        return await call(work, what, CallPolicy(limit_s, job.journal.note, job.tries))
 
 
 async def _tick(journal: Journal, meter: ProgressMeter) -> None:

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from ray.exceptions import (
     NodeDiedError,
@@ -35,6 +35,8 @@ from serve_app.errors import (
 )
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
+
+T = TypeVar("T")
 
 TRIES = 3
 CRASHES = (DecoderCrashed, EncoderCrashed)
@@ -63,8 +65,32 @@ class CallPolicy:
     tries: int = TRIES
 
 
-async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str, policy: CallPolicy) -> Any:
-    """Await the last of the responses that `start` returns; the preceding ones are its inputs.
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at a chain of stage calls: the responses to cancel if it fails, and its time limit."""
+
+    limit: asyncio.Timeout
+    limit_s: float
+    responses: list[DeploymentResponse[Any]] = field(default_factory=list)
+
+    def started(self, response: DeploymentResponse[Any]) -> DeploymentResponse[Any]:
+        self.responses.append(response)
+        return response
+
+    def forget(self, response: DeploymentResponse[Any]) -> None:
+        """The value of the response is not needed any more."""
+        self.responses.remove(response)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A wait for other jobs, which the time limit excludes: it starts anew afterwards."""
+        self.limit.reschedule(None)
+        yield
+        self.limit.reschedule(asyncio.get_running_loop().time() + self.limit_s)
+
+
+async def call(work: Callable[[Attempt], Awaitable[T]], what: str, policy: CallPolicy) -> T:
+    """Await a chain of stage calls, which `work` starts.
 
     Retries after the loss of a replica, node, object or media process, but never after another `ServiceError`. Cancels
     all responses of a failed attempt: cancelling only the last one would leave its inputs running.
@@ -72,15 +98,16 @@ async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str
     Raises `CapacityTimeout`, `ReplicasLost`, or the `ServiceError` of the stage.
     """
     for attempt in range(1, policy.tries + 1):
-        responses = start()
+        limit = asyncio.timeout(policy.limit_s)
+        this = Attempt(limit, policy.limit_s)
         try:
-            async with asyncio.timeout(policy.limit_s) as limit:
-                return await responses[-1]
+            async with limit:
+                return await work(this)
         except asyncio.CancelledError:
-            await _cancel(responses)
+            await _cancel(this.responses)
             raise
         except Exception as error:
-            await _cancel(responses)
+            await _cancel(this.responses)
             if limit.expired():
                 raise CapacityTimeout(
                     f"{what} found no free replica within {policy.limit_s:g} s: add capacity (max_replicas, nodes) or "
@@ -105,6 +132,8 @@ async def call(start: Callable[[], Sequence[DeploymentResponse[Any]]], what: str
 
 async def _cancel(responses: Sequence[DeploymentResponse[Any]]) -> None:
     """Cancel the responses and wait for them to end, so that none writes files after the clean-up."""
+    if not responses:
+        return
     for response in responses:
         with suppress(Exception):  # a response that has already failed raises its error
             response.cancel()

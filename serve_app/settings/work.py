@@ -75,10 +75,12 @@ class SegmenterSettings(Part):
 class ChunkSettings(Part):
     """How a source is cut into chunks; fixed per profile, so that repeated runs give the same bytes.
 
-    min_frames: takes precedence over `max_bytes` (of raw frames), up to four times that: a GOP needs some frames.
+    max_bytes: of a chunk in the object store: decoded frames, colour of the cutout, matte. Two such chunks of each job
+        (`runner.max_jobs`) should fit into `runner.max_object_bytes`.
+    min_frames: takes precedence over `max_bytes`, up to eight times that: a GOP needs some frames.
     """
 
-    max_bytes: int = Field(100 << 20, ge=1 << 20)
+    max_bytes: int = Field(128 << 20, ge=1 << 20)
     max_frames: int = Field(24, ge=8, le=48)
     min_frames: int = Field(8, ge=1)
 
@@ -96,13 +98,19 @@ class PictureSettings(Part):
 
 
 class RunnerSettings(Part):
-    """The job loop. A lease is renewed after a third of its length; `work_s` limits one stage call."""
+    """The job loop. A lease is renewed after a third of its length; `work_s` limits one stage call.
+
+    max_object_bytes: of a node's object store that chunks in flight may fill, over all models. Each of the `replicas`
+        uses an equal part, as it cannot see the others' chunks. Each job may have two chunks in flight all the same.
+    """
 
     replicas: int = Field(1, ge=1)
     max_jobs: int = Field(4, ge=1)
-    max_attempts: int = Field(10, ge=1)  # runners lost during one job before it fails
+    max_attempts: int = Field(
+        10, ge=1
+    )  # runners lost without a finished chunk in between, before a job fails
     lease_s: float = 15.0
     poll_s: float = Field(0.25, le=0.25)
     capacity_wait_s: float = 1800.0
     work_s: float = 600.0
-    max_object_bytes: int = 1 << 30  # limits a model's window; each job may still have two chunks in flight
+    max_object_bytes: int = Field(1 << 30, ge=1)

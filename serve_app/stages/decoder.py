@@ -20,7 +20,9 @@ from serve_app.stages.worker_pool import WorkerPool
 
 logger = logging.getLogger("ray.serve")
 
-IDLE_S = 30.0  # an open decoder is a process, and occupies its source's disk space even when that is deleted
+# A chunk of a slow network takes a minute. An open decoder is a process, and occupies its source's disk space even when
+# that is deleted.
+IDLE_S = 300.0
 MAX_IDLE = 4
 
 
@@ -85,6 +87,8 @@ class Decoder(protocols.Decoder):
 
     async def decode(self, source: str, index: IndexBrief, chunk: Chunk, limits: CallLimits) -> Frames:
         kept = self._decoders.take(source, chunk)
+        if kept is None:
+            logger.info("opening %s for chunk %d: no decoder stands there", source, chunk.number)
 
         def work(cancelled: Callable[[], bool]) -> tuple[OpenSource, Frames]:
             decoder = kept

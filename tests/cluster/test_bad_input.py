@@ -11,6 +11,7 @@ import pytest
 from serve_app.local.profile import free_port
 from tests.cluster.service import ENDPOINT, MediaServer, Service
 from tests.video.clips import X264, Clip, make
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -73,13 +74,13 @@ def test_sources_that_cannot_be_used(
     item = the_error(service.cut_out(media_server.url(name)), 422, kind, ["body", "video_url"])
     if kind == "unsupported_video_format":
         assert "mp4" in item["ctx"]["supported_formats"]
-    assert service.leftovers() == []
+    wait_until(lambda: service.leftovers() == [])
 
 
 def test_an_unreachable_host(service: Service) -> None:
     reply = service.cut_out(f"http://127.0.0.1:{free_port()}/clip.mp4")
     the_error(reply, 422, "file_download_error", ["body", "video_url"])
-    assert service.leftovers() == []
+    wait_until(lambda: service.leftovers() == [])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tests.cluster.service import MediaServer, Service
 from tests.video.altered import overwritten, packets_in
 from tests.video.corpus import CASES, Case
 from tests.video.pipeline import times
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -54,7 +55,7 @@ def test_through_the_service(
         assert re.search(case.warns, " ".join(said))
     else:
         assert said == [] or case.name == "reset.ts"
-    assert service.leftovers() == []
+    wait_until(lambda: service.leftovers() == [])
 
 
 def test_without_audio(service: Service, media_server: MediaServer, clips_dir: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from serve_app.jobs.sql.store import SqlJobStore
 from tests.cluster.service import JOB_S, MediaServer, Service
 from tests.jobs.steps import newest
 from tests.video.clips import X264, Clip, make
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -65,7 +66,7 @@ async def test_a_killed_replica_does_not_change_the_output(
     thread.join(JOB_S)
     disturbed = service.download(replies[0], tmp_path)
     assert disturbed.read_bytes() == undisturbed
-    assert service.leftovers() == []
+    wait_until(lambda: service.leftovers() == [])
 
 
 @pytest.mark.parametrize("deployment", ["Decoder", "Encoder"])
@@ -98,4 +99,4 @@ async def test_a_client_that_goes_away_cancels_its_job(service: Service, source:
     job = await until(service, lambda job: job.state.terminal)
     assert job.state == JobState.CANCELLED
     await until(service, lambda job: job.owner is None)  # its runner has cleaned up
-    assert service.leftovers() == []
+    wait_until(lambda: service.leftovers() == [])

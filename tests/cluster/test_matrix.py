@@ -14,6 +14,7 @@ from serve_app.fal import OutputType, Quality, Variant, WriteMode
 from tests.cluster.media import Media, read
 from tests.cluster.service import MediaServer, Service
 from tests.video.clips import X264, Clip, make
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -92,7 +93,7 @@ def test_every_model_in_every_type(
     check(video, media, kind)
     check_alpha(media, matte, kind)
     assert mask["content_type"] == video["content_type"]
-    assert service.leftovers() == []
+    wait_until(lambda: service.leftovers() == [])
 
 
 @pytest.mark.parametrize("write_mode", list(WriteMode))

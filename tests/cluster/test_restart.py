@@ -14,6 +14,7 @@ from tests.cluster import light
 from tests.cluster.media import read
 from tests.cluster.service import ENDPOINT, MediaServer, Service
 from tests.video.clips import X264, Clip, make
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -99,7 +100,7 @@ def check(
         decoded.add(media.grey.tobytes())
     assert taken_over > 0  # the kill did hit running jobs
     assert len(decoded) == 1  # and changed none of their outputs
-    assert service.leftovers() == []
+    wait_until(lambda: service.leftovers() == [])
 
 
 def without_origin(video: dict[str, Any]) -> dict[str, Any]:

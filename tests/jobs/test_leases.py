@@ -89,6 +89,24 @@ async def test_pieces_are_kept_for_the_next_holder(store: SqlJobStore) -> None:
     assert await store.pieces("two") == {}
 
 
+async def test_a_runner_that_is_lost_after_a_finished_piece_does_not_count(store: SqlJobStore) -> None:
+    await submit(store, "one")
+    for number in range(3):
+        claim = await claim_one(store, lease_s=LEASE_S)
+        assert claim.job.attempts == (2 if number else 1)
+        assert await store.record_piece(claim.lease, number, {"name": "a"})
+        assert (await store.heartbeat(claim.lease, EXPIRED_S)).held  # and it is lost
+    for attempts in (2, 3):  # without a piece
+        assert (await claim_one(store, lease_s=EXPIRED_S)).job.attempts == attempts
+
+
+async def test_the_end_of_a_job_ends_its_pieces(store: SqlJobStore) -> None:
+    lease = (await started(store, "one")).lease
+    assert await store.record_piece(lease, 0, {"name": "a"})
+    assert await store.complete(lease, {"video": None})
+    assert await store.pieces("one") == {}
+
+
 async def test_cancelling_a_queued_job(store: SqlJobStore) -> None:
     await submit(store, "one")
     assert await store.request_cancel("one") is CancelOutcome.CANCELLED

@@ -1,126 +1,73 @@
-"""Shares of the chunks in flight: equal, at least two, nothing left idle, oldest first."""
+"""What the jobs of a runner may have in flight follows from weights and replicas."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
-from serve_app.runner.concurrency import Share, Window
+import pytest
 
+from serve_app.fal import Variant
+from serve_app.runner.concurrency import Capacity, Places
+from serve_app.runner.pool import Holding, Pool
+from serve_app.settings import RunnerSettings, Scale, SegmenterSettings, Settings, Stage
 
-async def settle() -> None:
-    """Let every task that can run do so."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def ask(window: Window, share: Share, count: int) -> list[asyncio.Task[None]]:
-    return [asyncio.create_task(window.acquire(share)) for _ in range(count)]
+MIB = 1 << 20
 
 
-def granted(tasks: list[asyncio.Task[None]]) -> int:
-    return sum(task.done() for task in tasks)
-
-
-async def drop(*groups: list[asyncio.Task[None]]) -> None:
-    for task in (task for group in groups for task in group):
+async def granted(pool: Pool, places: Places, amount: int, tries: int = 100) -> list[Holding]:
+    """What a job is granted at once of so many requests."""
+    tasks = [asyncio.create_task(pool.acquire(places.claimant, amount)) for _ in range(tries)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    done = [task.result() for task in tasks if task.done()]
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*(task for group in groups for task in group), return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return done
 
 
-async def test_one_job_has_all_places() -> None:
-    window = Window(6)
-    async with window.share(0, 1.0) as share:
-        tasks = ask(window, share, 10)
-        await settle()
-        assert granted(tasks) == 6
-        window.release(share)
-        await settle()
-        assert granted(tasks) == 7
-        await drop(tasks)
+def settings_of(directory: Path, replicas: int = 8, runners: int = 1, target: float = 1.0) -> Settings:
+    return Settings(
+        data_dir=directory,
+        runner=RunnerSettings(max_object_bytes=1024 * MIB, replicas=runners),
+        decoder=Stage(scale=Scale(max_replicas=3, max_ongoing=2)),
+        segmenter=SegmenterSettings(scale=Scale(max_replicas=replicas, target=target)),
+    )
 
 
-async def test_two_jobs_share_equally() -> None:
-    window = Window(6)
-    async with window.share(0, 1.0) as old, window.share(0, 2.0) as young:
-        first, second = ask(window, old, 10), ask(window, young, 10)
-        await settle()
-        assert (granted(first), granted(second)) == (6, 2)  # the old one was alone when it asked
-        for _ in range(4):
-            window.release(old)
-            await settle()
-        assert old.in_flight == 3
-        assert young.in_flight == 3
-        await drop(first, second)
+@pytest.mark.parametrize(("weight", "chunks"), [(1, 100), (100, 10), (300, 3), (2000, 2)])
+async def test_chunks_count_by_what_they_weigh(tmp_path: Path, weight: int, chunks: int) -> None:
+    """Chunks of tiny pictures are not counted as if they were of the largest size, and large ones not as less."""
+    with Capacity(settings_of(tmp_path)).places(Variant.LIGHT, 0, 1.0) as places:
+        assert len(await granted(places.memory, places, weight * MIB)) == chunks
 
 
-async def test_what_one_does_not_use_goes_to_the_other() -> None:
-    window = Window(6)
-    async with window.share(0, 1.0) as old, window.share(0, 2.0) as young:
-        first = ask(window, old, 1)
-        second = ask(window, young, 10)
-        await settle()
-        assert (granted(first), granted(second)) == (1, 5)
-        await drop(first, second)
+async def test_all_models_share_the_memory(tmp_path: Path) -> None:
+    capacity = Capacity(settings_of(tmp_path))
+    with capacity.places(Variant.LIGHT, 0, 1.0) as one, capacity.places(Variant.MATTING, 0, 2.0) as other:
+        assert len(await granted(one.memory, one, 100 * MIB)) == 10
+        assert len(await granted(other.memory, other, 100 * MIB)) == 2  # what every job is assured of
 
 
-async def test_every_job_has_two_even_in_a_full_window() -> None:
-    window = Window(2)
-    async with window.share(0, 1.0) as old, window.share(0, 2.0) as young:
-        first, second = ask(window, old, 5), ask(window, young, 5)
-        await settle()
-        assert (granted(first), granted(second)) == (2, 2)
-        await drop(first, second)
+async def test_runners_divide_the_memory(tmp_path: Path) -> None:
+    with Capacity(settings_of(tmp_path, runners=2)).places(Variant.LIGHT, 0, 1.0) as places:
+        assert len(await granted(places.memory, places, 100 * MIB)) == 5
 
 
-async def test_priority_goes_before_age() -> None:
-    window = Window(2)
-    async with window.share(0, 0.0) as holder, window.share(1, 1.0) as low, window.share(0, 2.0) as normal:
-        held = ask(window, holder, 2)
-        await settle()
-        order: list[str] = []
-
-        async def wait(name: str, share: Share) -> None:
-            await window.acquire(share)
-            order.append(name)
-
-        low.in_flight = normal.in_flight = 2  # both have their two; what is free next goes by order
-        tasks = [asyncio.create_task(wait("low", low)), asyncio.create_task(wait("normal", normal))]
-        await settle()
-        assert order == []
-        low.in_flight = normal.in_flight = 0
-        holder.in_flight = 1
-        window.release(holder)
-        await settle()
-        assert order == ["normal", "low"]
-        await drop(held, tasks)
+@pytest.mark.parametrize(("replicas", "target", "segmenting"), [(1, 1.0, 1), (8, 1.0, 12), (3, 1.5, 6)])
+async def test_places_follow_segmenters_and_decoders(
+    tmp_path: Path, replicas: int, target: float, segmenting: int
+) -> None:
+    capacity = Capacity(settings_of(tmp_path, replicas=replicas, target=target))
+    with capacity.places(Variant.LIGHT, 0, 1.0) as places:
+        assert len(await granted(places.segmenting, places, 1)) == segmenting
+        assert len(await granted(places.ahead, places, 1)) == segmenting + 6
 
 
-async def test_a_cancelled_wait_leaves_no_hole() -> None:
-    window = Window(2)
-    async with window.share(0, 1.0) as share:
-        held = ask(window, share, 2)
-        await settle()
-        waiting = ask(window, share, 2)
-        await settle()
-        waiting[0].cancel()
-        window.release(share)
-        await settle()
-        assert waiting[0].cancelled()
-        assert waiting[1].done()
-        assert share.in_flight == 2
-        await drop(held)
-
-
-async def test_a_place_granted_to_a_cancelled_wait_is_given_back() -> None:
-    window = Window(2)
-    async with window.share(0, 1.0) as share:
-        await drop(ask(window, share, 0))
-        held = ask(window, share, 2)
-        await settle()
-        waiting = ask(window, share, 1)
-        await settle()
-        window.release(share)  # granted now, but the task has not run yet
-        waiting[0].cancel()
-        await settle()
-        assert share.in_flight == 1
-        await drop(held, waiting)
+async def test_an_ended_job_leaves_its_memory(tmp_path: Path) -> None:
+    capacity = Capacity(settings_of(tmp_path))
+    with capacity.places(Variant.LIGHT, 0, 1.0) as places:
+        await granted(places.memory, places, 100 * MIB)
+    with capacity.places(Variant.LIGHT, 0, 2.0) as places:
+        assert len(await granted(places.memory, places, 100 * MIB)) == 10

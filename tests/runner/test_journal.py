@@ -19,6 +19,7 @@ CHUNKS = [Chunk(0, None, 100, (), 8), Chunk(1, 100, 200, (0,), 8), Chunk(2, 200,
 MADE_BY = Provenance("checkpoint", "cpu", "openvino float32", (256, 320))
 SECONDS = StageSeconds(1.5, 0.25)
 PIECE = PieceRef("work/job/pieces/000000", None, 9, 8, 0, 99, "ab", None, MADE_BY, SECONDS, (7,))
+RECIPE = "a digest"
 EMPTY = EmptyPiece(MADE_BY, SECONDS, (7, 9))
 # As the version before `EmptyPiece` and the digest of a mask's piece wrote them.
 OLD = {key: value for key, value in asdict(PIECE).items() if key not in ("mask_sha256", "damage")}
@@ -46,9 +47,9 @@ async def leased(store: SqlJobStore) -> Lease:
 
 async def test_pieces_come_back_as_they_were(store: SqlJobStore) -> None:
     journal = Journal(store, await leased(store))
-    await journal.record(CHUNKS[0], PIECE)
-    await journal.record(CHUNKS[2], EMPTY)
-    found = await journal.recorded(CHUNKS)
+    await journal.record(CHUNKS[0], PIECE, RECIPE)
+    await journal.record(CHUNKS[2], EMPTY, RECIPE)
+    found = await journal.recorded(CHUNKS, RECIPE)
     assert found == {0: PIECE, 2: EMPTY}
     assert found[0].seconds.segmentation == 1.5 and found[2].seconds.encoding == 0.25
 
@@ -56,13 +57,20 @@ async def test_pieces_come_back_as_they_were(store: SqlJobStore) -> None:
 async def test_a_piece_of_the_version_before_is_made_again(store: SqlJobStore) -> None:
     lease = await leased(store)
     await store.record_piece(lease, 0, {"start": None, "stop": 100, "piece": OLD})
-    assert await Journal(store, lease).recorded(CHUNKS) == {}
+    assert await Journal(store, lease).recorded(CHUNKS, RECIPE) == {}
+
+
+async def test_a_piece_of_another_recipe_is_made_again(store: SqlJobStore) -> None:
+    """As after a change of the checkpoint while a job was running."""
+    journal = Journal(store, await leased(store))
+    await journal.record(CHUNKS[0], PIECE, RECIPE)
+    assert await journal.recorded(CHUNKS, "another digest") == {}
 
 
 async def test_a_piece_of_another_cut_is_made_again(store: SqlJobStore) -> None:
     journal = Journal(store, await leased(store))
-    await journal.record(CHUNKS[0], PIECE)
-    assert await journal.recorded([Chunk(0, None, 50, (), 4)]) == {}
+    await journal.record(CHUNKS[0], PIECE, RECIPE)
+    assert await journal.recorded([Chunk(0, None, 50, (), 4)], RECIPE) == {}
 
 
 @pytest.mark.parametrize(
@@ -81,5 +89,5 @@ async def test_records_of_another_version(
     store: SqlJobStore, record: dict[str, Any], found: PieceRef | EmptyPiece | None
 ) -> None:
     lease = await leased(store)
-    await store.record_piece(lease, 0, {"chunk": [None, 100, 8], "piece": record})
-    assert await Journal(store, lease).recorded(CHUNKS) == ({0: found} if found else {})
+    await store.record_piece(lease, 0, {"chunk": [None, 100, 8], "recipe": RECIPE, "piece": record})
+    assert await Journal(store, lease).recorded(CHUNKS, RECIPE) == ({0: found} if found else {})

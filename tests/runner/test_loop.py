@@ -5,6 +5,7 @@ each job is an address that never answers, or that refuses.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,27 @@ async def test_a_failed_job_leaves_its_error_and_nothing_else(harness: RunnerHar
     assert job.state == JobState.FAILED
     assert job.error is not None
     assert (job.error.status, job.error.body["detail"][0]["type"]) == (422, "file_download_error")
-    assert files(harness) == []
+    await until(lambda: files(harness) == [])
+
+
+async def test_the_end_is_written_before_files_are_deleted(harness: RunnerHarness) -> None:
+    """Otherwise a job whose runner dies in between would be computed again, without its pieces."""
+    may_delete = threading.Event()
+
+    class Waiting(Artifacts):
+        def delete_prefix(self, prefix: str) -> None:
+            assert may_delete.wait(PATIENCE_S)
+            super().delete_prefix(prefix)
+
+    harness.artifacts = Waiting(harness.settings.artifacts_url)
+    runner = harness.runner()
+    await harness.submit("data:video/mp4;base64,AAAA")
+    job = await harness.until(lambda job: job.state.terminal)
+    assert job.state == JobState.FAILED
+    assert files(harness) == ["work/job/source"]
+    may_delete.set()
+    await until(lambda: files(harness) == [])
+    await runner.stop()
 
 
 async def test_cancel_ends_a_running_job(harness: RunnerHarness, silent_url: str) -> None:
@@ -106,7 +127,7 @@ async def test_cancel_ends_a_running_job(harness: RunnerHarness, silent_url: str
     assert job.state == JobState.CANCELLED  # at once, whatever the runner does
     runner.cancel("job")
     await harness.until(lambda job: job.owner is None)  # cleaned up
-    assert files(harness) == []
+    await until(lambda: files(harness) == [])
     await runner.stop()
     assert (await harness.until(lambda job: True)).state == JobState.CANCELLED
 
@@ -117,7 +138,7 @@ async def test_a_lost_hint_only_delays_the_clean_up(harness: RunnerHarness, sile
     await harness.until(lambda job: job.state == JobState.RUNNING)
     await harness.store.request_cancel("job")
     await harness.until(lambda job: job.owner is None)
-    assert files(harness) == []
+    await until(lambda: files(harness) == [])
     await runner.stop()
 
 
@@ -139,7 +160,7 @@ async def test_an_upload_is_linked_and_not_fetched(harness: RunnerHarness) -> No
     await harness.submit("https://nowhere.invalid" + SIGNER.file_path("uploads/0000000000-ab/clip.mp4"))
     await harness.until(lambda job: job.state.terminal)
     assert "the source is a file of this service: 6 bytes" in await harness.log()
-    assert files(harness) == ["uploads/0000000000-ab/clip.mp4"]
+    await until(lambda: files(harness) == ["uploads/0000000000-ab/clip.mp4"])
     await runner.stop()
 
 

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Generator
-from typing import Any, cast
 
 import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError, OwnerDiedError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
 
 from serve_app.errors import (
+    CapacityTimeout,
     CheckpointMissing,
     DecoderCrashed,
     EncoderCrashed,
     InferenceFailed,
+    ReplicasLost,
     ServiceError,
     UnsupportedVideo,
     to_wire,
 )
-from serve_app.runner.retry import CallPolicy, as_service_error, call, is_loss, service_error_in
+from serve_app.runner.retry import (
+    Attempt,
+    CallPolicy,
+    as_service_error,
+    call,
+    is_loss,
+    service_error_in,
+)
 
 
 def wrapped(cause: Exception) -> Exception:
@@ -89,31 +96,64 @@ def test_our_errors_cross_processes() -> None:
     )
 
 
-class Response:
-    """What awaiting a call of Serve gives: an error, or the result."""
-
-    def __init__(self, outcome: Exception | str) -> None:
-        self._outcome = outcome
-
-    def __await__(self) -> Generator[Any, None, str]:
-        yield from asyncio.sleep(0).__await__()
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
-
-    def cancel(self) -> None: ...
-
-
 @pytest.mark.parametrize("crash", [DecoderCrashed("SIGSEGV"), EncoderCrashed("SIGKILL")], ids=repr)
 async def test_a_crash_costs_a_try_and_is_the_error_of_the_last_one(crash: ServiceError) -> None:
     notes: list[str] = []
+    outcomes: list[Exception | str] = [wrapped(crash), "done"]
+
+    async def work(attempt: Attempt) -> str:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def note(line: str) -> None:
         notes.append(line)
 
     policy = CallPolicy(60.0, note, tries=2)
-    outcomes: list[Exception | str] = [wrapped(crash), "done"]
-    assert await call(lambda: [cast(Any, Response(outcomes.pop(0)))], "chunk 1", policy) == "done"
+    assert await call(work, "chunk 1", policy) == "done"
     assert notes == ["chunk 1 lost a media process: retrying (attempt 2 of 2)"]
+    outcomes.append(wrapped(crash))
     with pytest.raises(type(crash)):
-        await call(lambda: [cast(Any, Response(wrapped(crash)))], "chunk 1", CallPolicy(60.0, note, tries=1))
+        await call(work, "chunk 1", CallPolicy(60.0, note, tries=1))
+
+
+async def unnoted(line: str) -> None:
+    """For policies whose notes do not matter."""
+
+
+async def test_the_time_limit_excludes_the_wait_for_other_jobs() -> None:
+    turn = asyncio.Event()
+
+    async def work(attempt: Attempt) -> str:
+        with attempt.paused():
+            await turn.wait()
+        return "done"
+
+    task = asyncio.create_task(call(work, "chunk 0", CallPolicy(0.01, unnoted)))
+    await asyncio.sleep(0.05)  # longer than the limit: it must not have run out
+    turn.set()
+    assert await task == "done"
+
+
+async def test_the_time_limit_begins_anew_after_a_wait() -> None:
+    async def work(attempt: Attempt) -> None:
+        with attempt.paused():
+            await asyncio.sleep(0)
+        await asyncio.Event().wait()
+
+    with pytest.raises(CapacityTimeout, match=r"no free replica within 0\.01 s"):
+        await call(work, "chunk 0", CallPolicy(0.01, unnoted))
+
+
+async def test_a_loss_is_tried_again_as_often_as_the_policy_says() -> None:
+    tries = 0
+
+    async def work(attempt: Attempt) -> None:
+        nonlocal tries
+        tries += 1
+        raise ActorDiedError
+
+    with pytest.raises(ReplicasLost, match="lost its replica 2 times"):
+        await call(work, "chunk 0", CallPolicy(60.0, unnoted, tries=2))
+    assert tries == 2

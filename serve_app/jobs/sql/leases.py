@@ -92,8 +92,8 @@ class LeaseQueries:
     @uninterrupted
     async def record_piece(self, lease: Lease, number: int, piece: Json) -> bool:
         async with self._database.writing() as connection:
-            # Changes nothing, but locks the row: no other runner can claim the job before the piece is recorded.
-            if not await _write(connection, lease, {"token": lease.token}):
+            # Locks the row too: no other runner can claim the job before the piece is recorded.
+            if not await _write(connection, lease, {"attempts": 1}):
                 return False
             same = and_(pieces.c.job_id == lease.job_id, pieces.c.number == number)
             await connection.execute(delete(pieces).where(same))

@@ -1,4 +1,4 @@
-"""The end of a job: its state, log, webhook and input change in one transaction."""
+"""The end of a job: its state, log, webhook, input and recorded pieces change in one transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from serve_app.database.tables import deliveries, events, inputs, jobs, now
+from serve_app.database.tables import deliveries, events, inputs, jobs, now, pieces
 from serve_app.errors import WireError
 from serve_app.jobs.model import JobState, LogLevel
 
@@ -40,7 +40,8 @@ async def end(
     if not ended:
         return []
     ids = [row.id for row in ended]
-    await connection.execute(delete(inputs).where(inputs.c.job_id.in_(ids)))
+    for table in (inputs, pieces):
+        await connection.execute(delete(table).where(table.c.job_id.in_(ids)))
     for row in ended:
         await record_end(connection, row.id, state, error, row.webhook)
     return ids
