@@ -23,6 +23,7 @@ from serve_app.api.routes.run import RunRoutes
 from serve_app.api.routes.uploads import AppTokenInput, StorageRoutes, UploadInput
 from serve_app.api.schema import VideoInput
 from serve_app.api.services import Services
+from serve_app.callers import CallerGuard
 
 
 def make_app(services: Services) -> FastAPI:
@@ -44,6 +45,8 @@ def make_app(services: Services) -> FastAPI:
     app.add_middleware(RequestId)
     app.add_middleware(ServerTiming)
     app.add_middleware(Cors)
+    if services.callers is not None:  # outside CORS: a page that is refused cannot read that it is
+        app.add_middleware(CallerGuard, callers=services.callers)
     install_error_handlers(app)
     app.include_router(health_router(services))
     app.include_router(RunRoutes(services).router())

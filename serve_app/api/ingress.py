@@ -19,6 +19,7 @@ from serve_app.api.middleware.host_prefix import ForwardedScheme
 from serve_app.api.services import Services
 from serve_app.api.urls import FileUrls
 from serve_app.artifacts.store import Artifacts
+from serve_app.callers import Callers
 from serve_app.files.links import FileLinks
 from serve_app.files.signing import Signer
 from serve_app.webhooks.signing_keys import KeyFile
@@ -70,6 +71,8 @@ class Ingress:
         # Replies are built in one thread and sent by another. By default Python switches away from a busy thread after
         # 5 ms, longer than a status call takes (with this: 2.3 ms instead of 3.8, Postgres at full load, measured).
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        for line in settings.relaxations:
+            logger.warning(line)
         self._store = SqlJobStore(settings.database_url)
         await self._store.open()
         self._keys = KeyTable(settings.database_url)
@@ -90,6 +93,7 @@ class Ingress:
             public_url=settings.public_url,
             limits=settings.ingress,
             uploads=settings.uploads,
+            callers=Callers.of(settings),
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

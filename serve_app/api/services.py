@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from serve_app.api.urls import FileUrls
 from serve_app.artifacts.store import Artifacts
+from serve_app.callers import Callers
 from serve_app.jobs.store import JobRequests
 from serve_app.settings import IngressSettings, UploadSettings
 from serve_app.webhooks.signing_keys import KeyFile
@@ -31,6 +32,7 @@ class Services:
 
     public_url: base URL of the API for clients, if it is not the host that they address.
     verifier: verifies API keys; None if keys are not required.
+    callers: who is answered without a key; None if it makes no difference.
     webhook_keys: the signing keys of webhooks.
     """
 
@@ -43,3 +45,4 @@ class Services:
     public_url: str | None
     limits: IngressSettings
     uploads: UploadSettings
+    callers: Callers | None = None

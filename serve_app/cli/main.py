@@ -102,10 +102,10 @@ def up(
             # Ray installs its own handlers when it starts.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
-            errors.print(
-                f"playground: {profile.url}/ (downloads on port {profile.settings.files.port})\n"
-                f"data in {profile.settings.data_dir}, logs in {profile.logs_dir}",
-            )
+            notes = [f"note: {line}" for line in profile.settings.relaxations]
+            where = f"playground: {profile.url}/ (downloads on port {profile.settings.files.port})"
+            data = f"data in {profile.settings.data_dir}, logs in {profile.logs_dir}"
+            errors.print(*notes, where, data, sep="\n", soft_wrap=True)
             print(f"ready {profile.url}", flush=True)
             stop.wait()
             errors.print("stopping")

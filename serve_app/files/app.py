@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.artifacts.names import check_name, is_output
 from serve_app.artifacts.store import Artifacts
+from serve_app.callers import CallerGuard, Callers
 from serve_app.files.signing import Signer
 from serve_app.files.upload_names import UPLOADS, content_type
 from serve_app.files.upload_routes import REFUSALS, UploadRoutes, upload_error
@@ -47,16 +48,22 @@ PREFLIGHT = {
 
 
 def make_files_app(
-    artifacts: Artifacts, signer: Signer, limits: UploadSettings, public_url: str | None = None
+    artifacts: Artifacts,
+    signer: Signer,
+    limits: UploadSettings,
+    public_url: str | None = None,
+    callers: Callers | None = None,
 ) -> Starlette:
     """The ASGI application over an artifact store.
 
     public_url: the file server's URL as clients see it, if it differs from the request's host.
+    callers: who is answered, if the service asks for no keys.
     """
+    guard = [Middleware(CallerGuard, callers=callers, any_port=True)] if callers else []
     uploads = UploadRoutes(Uploads(artifacts, limits), signer, limits, public_url)
     app = Starlette(
         routes=[*uploads.routes(), Route("/files/{signature}/{name:path}", Downloads(artifacts, signer).get)],
-        middleware=[Middleware(_Cors)],
+        middleware=[*guard, Middleware(_Cors)],
         exception_handlers={HTTPException: _error, **dict.fromkeys(REFUSALS, upload_error)},
     )
     app.router.redirect_slashes = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ray import serve
 
 from serve_app.artifacts.store import Artifacts
+from serve_app.callers import Callers
 from serve_app.files.app import make_files_app
 from serve_app.files.http_server import HttpServer
 from serve_app.files.reverse_proxy import ReverseProxy
@@ -22,7 +23,13 @@ class FileServer:
     # Serve awaits an async constructor, which Python's type system does not allow.
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
         files = settings.files
-        app = make_files_app(Artifacts.of(settings), Signer.of(settings), settings.uploads, files.public_url)
+        app = make_files_app(
+            Artifacts.of(settings),
+            Signer.of(settings),
+            settings.uploads,
+            files.public_url,
+            Callers.of(settings),
+        )
         self._proxy = ReverseProxy(app, files.upstream) if files.upstream else None
         self._server = HttpServer(
             self._proxy or app, files.host, files.port, settings.tls, drain_s=files.drain_s

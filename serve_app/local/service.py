@@ -19,7 +19,7 @@ import httpx
 
 from serve_app.local.certs import check
 from serve_app.local.profile import Profile, StartError, free_port, is_free
-from serve_app.settings import Settings
+from serve_app.settings import EXPOSED, Settings
 
 MIB = 1 << 20
 OBJECT_STORE = 1024 * MIB  # frames and cutouts in flight
@@ -46,6 +46,8 @@ def running(profile: Profile) -> Iterator[Profile]:
     for port in (profile.port, profile.settings.files.port):
         if not is_free(port):
             raise StartError(f"port {port} is taken: choose another (--port, --files-port)")
+    if profile.settings.exposes(profile.host):
+        raise StartError(EXPOSED.format(profile.host))
     http_options = {"host": profile.host, "port": profile.port, **tls_options(profile.settings)}
     store = object_store_bytes()
     for key, value in RAY_ENVIRONMENT.items():

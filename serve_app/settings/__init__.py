@@ -1,7 +1,8 @@
 """The tree of all settings: the `args` of a profile under `config/`, overridable by environment variables.
 
 `BIREFNET_DATA_DIR=/data` sets `data_dir`, `BIREFNET_FILES__PORT=9000` sets `files.port`. This is the only package that
-reads the environment. The defaults suit a laptop with the embedded checkpoint.
+reads the environment. The defaults suit a laptop with the embedded checkpoint; what a stranger could use is off
+unless a profile says otherwise.
 """
 
 from __future__ import annotations
@@ -34,8 +35,15 @@ from serve_app.settings.work import (
     Stage,
 )
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+EXPOSED = (
+    "{} can be reached from other machines, and no key is asked for: require keys (BIREFNET_AUTH__REQUIRED=true, then "
+    "`birefnet-serve keys create`), listen at 127.0.0.1, or confirm it (BIREFNET_AUTH__OPEN_TO_NETWORK=true)"
+)
+
 __all__ = [
     "EMBEDDED",
+    "EXPOSED",
     "AddressSettings",
     "AuthSettings",
     "ChunkSettings",
@@ -104,12 +112,31 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _whole(self) -> Settings:
         self.data_dir = self.data_dir.expanduser().absolute()
+        if self.exposes(self.files.host):
+            raise ValueError(EXPOSED.format(self.files.host))
         if self.artifacts and "://" in self.artifacts and self.secret is None:
             raise ValueError(
                 "artifacts in a bucket need a `secret` that all nodes share: set BIREFNET_SECRET to a random text, "
                 "such as `openssl rand -hex 32` prints"
             )
         return self
+
+    def exposes(self, host: str) -> bool:
+        """Whether listening at `host` lets whoever reaches this machine use it without a key, though none said so."""
+        return not (self.auth.required or self.auth.open_to_network or host in LOOPBACK)
+
+    @property
+    def relaxations(self) -> list[str]:
+        """What this profile permits although the defaults do not, in words for whoever starts it."""
+        lines = []
+        if not self.auth.required:
+            who = "whoever reaches it" if self.auth.open_to_network else "programs of this machine"
+            lines.append(
+                f"no API key is asked for: {who} may use the service, pages of other origins may not"
+            )
+        if self.fetch.allow_private or self.webhooks.allow_private:
+            lines.append("URLs of requests may lead to this machine and to private networks")
+        return lines
 
     @property
     def database_url(self) -> str:

@@ -10,7 +10,7 @@ from serve_app.settings.part import Part
 class AddressSettings(Part):
     """Where clients' URLs may lead: networks such as "10.1.0.0/16"; `deny` takes precedence. ports: None means all."""
 
-    allow_private: bool = True  # local profile: sources and receivers of webhooks may be on this machine
+    allow_private: bool = False  # addresses of this machine and of private networks
     allow: tuple[IPvAnyNetwork, ...] = ()
     deny: tuple[IPvAnyNetwork, ...] = ()
     ports: tuple[int, ...] | None = None

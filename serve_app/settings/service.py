@@ -56,10 +56,18 @@ class ExpirySettings(Part):
 
 
 class AuthSettings(Part):
-    """Whether clients need an API key. A verified key is cached for `cache_s` seconds, even if it is revoked."""
+    """Whether clients need an API key. A verified key is cached for `cache_s` seconds, even if it is revoked.
 
-    required: bool = False
+    Without keys only this machine's programs and this service's pages are answered. hosts: further names under which
+    it may be asked. origins: of further pages, such as "http://localhost:3000". open_to_network: whoever reaches this
+    machine may use the service; without it, an address other than loopback is refused at the start.
+    """
+
+    required: bool = True
     cache_s: float = Field(5.0, ge=0)
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    open_to_network: bool = False
 
 
 class WebhookSettings(AddressSettings):

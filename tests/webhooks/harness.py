@@ -23,7 +23,11 @@ from serve_app.webhooks.signing_keys import KeyFile
 from tests.waiting import until
 
 FILES = "https://service.example:8001"
-NO_DELAY = {"first_delay_s": 0.0, "poll_s": 0.01}  # retries at once
+DEFAULTS = {
+    "allow_private": True,
+    "first_delay_s": 0.0,
+    "poll_s": 0.01,
+}  # receivers are on loopback, retries at once
 
 
 def media(job_id: str, kind: str = "output") -> MediaFile:
@@ -45,7 +49,7 @@ class WebhookHarness:
     outboxes: list[Outbox] = field(default_factory=list)
 
     def dispatcher(self, **settings: Any) -> Dispatcher:
-        chosen = WebhookSettings(**(NO_DELAY | settings))
+        chosen = WebhookSettings(**(DEFAULTS | settings))
         payloads = PayloadBuilder(self.artifacts, link, chosen.max_inline_bytes)
         self.dispatchers.append(Dispatcher(chosen, self.url, self.keys, payloads))
         return self.dispatchers[-1]
