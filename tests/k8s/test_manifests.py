@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import yaml
 
 from tests.k8s.application import fit_problems, serve_problems
 from tests.k8s.manifests import Manifests
@@ -60,15 +61,51 @@ def test_the_schema_finds_a_typo(overlay: str, kind: str, operation: Operation, 
 
 def test_the_schema_finds_a_typo_in_a_claim() -> None:
     planted = put("/spec/accessMode", ["ReadWriteOnce"])
-    (problem,) = schema_problems(Manifests.of("gpu").patched("PersistentVolumeClaim", planted))
+    (problem,) = schema_problems(Manifests.of("gpu-single").patched("PersistentVolumeClaim", planted))
     assert "'accessMode' was unexpected" in problem
 
 
 def test_a_kind_without_a_schema_is_refused() -> None:
     planted = put("/kind", "Deployment")
-    assert schema_problems(Manifests.of("gpu").patched("Service", planted)) == [
-        "Deployment: no schema for this kind"
-    ]
+    (problem,) = schema_problems(Manifests.of("gpu-single").patched("Service", planted))
+    assert "Couldn't find schema for kind Deployment" in problem
+
+
+def replaced(overlay: str, old: str, new: str) -> Manifests:
+    """With `old` replaced in all network policies."""
+    resources = Manifests.of(overlay).resources
+    assert old in yaml.safe_dump([r for r in resources if r["kind"] == "NetworkPolicy"])
+    return Manifests(
+        [
+            yaml.safe_load(yaml.safe_dump(r).replace(old, new)) if r["kind"] == "NetworkPolicy" else r
+            for r in resources
+        ]
+    )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("birefnet-serve/clients: allowed", "birefnet-serve/client: allowed", "closed: gateway/gateway to"),
+        ("port: 8265", "port: 8266", "closed: kuberay/kuberay-operator to birefnet/head:8265"),
+        ("port: 8001", "port: 8265", "open: birefnet/other to birefnet/worker:8265"),
+        ("port: 53", "port: 54", "closed: birefnet/head to kube-system/kube-dns:53"),
+        ("- 169.254.0.0/16", "- 169.253.0.0/16", "open: birefnet/worker to 169.254.169.254:80"),
+        ("cidr: 2000::/3", "cidr: ::/0", "open: birefnet/worker to fd00::1:80"),
+        ("part-of: birefnet-serve", "part-of: birefnet", "open: other/other to birefnet/head:6379"),
+        ("- Egress", "- Ingress", "open: birefnet/worker to 10.96.0.1:443"),
+        ("kuberay-operator", "kuberay", "closed: kuberay/kuberay-operator to birefnet/head:8265"),
+    ],
+)
+def test_a_hole_in_the_network_policies_shows(overlay: str, old: str, new: str, message: str) -> None:
+    problems = rule_problems(replaced(overlay, old, new))
+    assert any(problem.startswith(message) for problem in problems), problems
+
+
+def test_the_schema_finds_a_typo_in_a_network_policy() -> None:
+    problems = schema_problems(replaced("gpu-single", "podSelector:", "podSelectr:"))
+    assert any("'podSelectr' was unexpected" in problem for problem in problems)
 
 
 ENTRY = "    deployments:\n      - name: Encoder\n        "
@@ -132,7 +169,7 @@ def test_the_serve_config_is_read_strictly(overlay: str, old: str, new: str, mes
     ],
 )
 def test_what_does_not_fit_shows(old: str, new: str, message: str) -> None:
-    problems = fit_problems(Manifests.of("gpu").rewritten(old, new))
+    problems = fit_problems(Manifests.of("gpu-single").rewritten(old, new))
     assert any(problem.startswith(message) for problem in problems), problems
 
 
@@ -194,6 +231,31 @@ def test_a_group_that_is_too_small_shows(operation: Operation, message: str) -> 
         ("RayService", put(f"{WORKER}/template/metadata/labels", {}), "must select the workers"),
         ("RayService", put(f"{POD}/securityContext/runAsUser", 0), "must not run as root"),
         ("RayService", drop(f"{CONTAINER}/securityContext"), "forbid privilege escalation"),
+        ("RayService", drop(f"{CONTAINER}/securityContext/capabilities"), "drop all"),
+        (
+            "RayService",
+            put(f"{CONTAINER}/securityContext/readOnlyRootFilesystem", False),
+            "must be read-only",
+        ),
+        ("RayService", drop(f"{POD}/initContainers/0/securityContext"), "must be read-only"),
+        ("RayService", put(f"{CONTAINER}/volumeMounts/1/mountPath", "/temp"), "needs a /tmp"),
+        ("RayService", put(f"{POD}/hostNetwork", True), "the host's network"),
+        (
+            "RayService",
+            put(f"{HEAD}/template/spec/automountServiceAccountToken", True),
+            "may not hold the token",
+        ),
+        ("RayService", drop(f"{POD}/automountServiceAccountToken"), "may not hold the token"),
+        (
+            "RayService",
+            put(f"{HEAD}/template/spec/containers/0/volumeMounts/0/name", "api-token"),
+            "only the autoscaler's container may hold a token",
+        ),
+        (
+            "RayService",
+            drop(f"{HEAD}/template/metadata/labels/app.kubernetes.io~1part-of"),
+            "no network policy selects",
+        ),
         ("Service", put("/spec/ports/1/port", 8002), "the application listens on 8000 and 8001"),
         ("Service", put("/spec/selector", {}), "head: the Service must select the workers"),
         ("ConfigMap", put("/data/RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "10"), "lacks"),
@@ -227,5 +289,5 @@ def test_the_rules_read_the_serve_config(overlay: str, old: str, new: str, messa
     ],
 )
 def test_the_rules_read_the_claim(kind: str, operation: Operation, message: str) -> None:
-    problems = rule_problems(Manifests.of("gpu").patched(kind, operation))
+    problems = rule_problems(Manifests.of("gpu-single").patched(kind, operation))
     assert any(message in problem for problem in problems), problems

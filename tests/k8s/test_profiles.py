@@ -20,7 +20,7 @@ DIFFERENT: dict[str, dict[str, Any]] = {
         "webhooks": {"allow_private": False},
         "auth": {"required": True},
     },
-    "gpu": {"data_dir": "/data"},
+    "gpu-single": {"data_dir": "/data"},
 }
 
 
@@ -44,7 +44,7 @@ def flat(written: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-PAIRS = [("cpu-demo", "local.yaml"), ("gpu", "gpu.yaml")]
+PAIRS = [("cpu-demo", "local.yaml"), ("gpu-single", "gpu.yaml")]
 
 
 @pytest.mark.parametrize(("overlay", "profile"), PAIRS)
@@ -68,7 +68,7 @@ def test_a_drift_shows(overlay: str, profile: str, old: str, new: str, where: st
 
 
 def test_the_checkpoints_of_the_overlays() -> None:
-    for overlay, device, checkpoint in (("cpu-demo", "cpu", "embedded"), ("gpu", "cuda", None)):
+    for overlay, device, checkpoint in (("cpu-demo", "cpu", "embedded"), ("gpu-single", "cuda", None)):
         settings = Manifests.of(overlay).settings
         chosen = [settings.segmenter_for(variant) for variant in Variant]
         assert {(one.device, one.checkpoint) for one in chosen} == {(device, checkpoint)}

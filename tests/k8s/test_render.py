@@ -25,7 +25,7 @@ def by_name(resources: list[Resource]) -> dict[tuple[str, str], Resource]:
 
 
 def test_the_overlays_are_there() -> None:
-    assert OVERLAYS == ["cpu-demo", "gpu"]
+    assert OVERLAYS == ["cpu-demo", "gpu-single"]
 
 
 @pytest.mark.parametrize("directory", ["base", *(f"overlays/{name}" for name in OVERLAYS)])
@@ -51,11 +51,11 @@ def test_both_renderers_agree(directory: str) -> None:
 )
 def test_a_typo_in_an_overlay_shows(tmp_path: Path, name: str, old: str, new: str, message: str) -> None:
     tree = shutil.copytree(K8S, tmp_path / "k8s")
-    path = tree / "overlays" / "gpu" / name
+    path = tree / "overlays" / "gpu-single" / name
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises((RenderError, FileNotFoundError), match=message):
-        render(tree / "overlays" / "gpu")
+        render(tree / "overlays" / "gpu-single")
 
 
 @pytest.mark.parametrize(
