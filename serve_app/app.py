@@ -32,13 +32,13 @@ def build(settings: Settings) -> Application:
     segmenters = {}
     for variant, facts in VARIANTS.items():
         own = settings.segmenter_for(variant)
-        cpu, gpu = own.num_cpus, own.num_gpus
+        place = {"num_cpus": own.num_cpus, "num_gpus": own.num_gpus, "resources": own.resources}
         segmenters[variant] = _bind(
             Segmenter,
             variant,
             own,
             name=f"Segmenter-{facts.key}",
-            ray_actor_options={"num_cpus": cpu, "num_gpus": gpu},
+            ray_actor_options=place,
             **_scaled(own.scale),
         )
     runner = _bind(
@@ -48,17 +48,22 @@ def build(settings: Settings) -> Application:
         segmenters,
         encoder,
         num_replicas=settings.runner.replicas,
-        ray_actor_options=LITTLE_CPU,
+        ray_actor_options={**LITTLE_CPU, "resources": settings.runner.resources},
         graceful_shutdown_timeout_s=GRACE_S,
     )
-    files = _bind(FileServer, settings, graceful_shutdown_timeout_s=settings.files.drain_s + FILES_CLOSE_S)
+    files = _bind(
+        FileServer,
+        settings,
+        ray_actor_options={**LITTLE_CPU, "resources": settings.files.resources},
+        graceful_shutdown_timeout_s=settings.files.drain_s + FILES_CLOSE_S,
+    )
     return _bind(
         Ingress,
         settings,
         runner,
         files,
         num_replicas=settings.ingress.replicas,
-        ray_actor_options=LITTLE_CPU,
+        ray_actor_options={**LITTLE_CPU, "resources": settings.ingress.resources},
     )
 
 
@@ -68,7 +73,10 @@ def _bind(deployment: Any, *arguments: Any, **options: Any) -> Application:
 
 
 def _stage(stage: Stage) -> dict[str, Any]:
-    return {"ray_actor_options": {"num_cpus": stage.num_cpus}, **_scaled(stage.scale)}
+    return {
+        "ray_actor_options": {"num_cpus": stage.num_cpus, "resources": stage.resources},
+        **_scaled(stage.scale),
+    }
 
 
 def _scaled(scale: Scale) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from serve_app.files.signing import Signer
 from serve_app.settings import Settings
 
 
-@serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0.1})
+@serve.deployment(num_replicas=1)
 class FileServer:
     """Serves outputs and receives uploads on a separate port, in the replica's event loop.
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Ray's custom resources that each replica takes of a node, such as {"stages": 0.001}: it lands on such nodes alone.
+Resources = dict[str, Annotated[float, Field(gt=0)]]
 
 
 class Part(BaseModel):

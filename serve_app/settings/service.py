@@ -7,11 +7,12 @@ from pathlib import Path
 from pydantic import Field
 
 from serve_app.settings.inputs import AddressSettings
-from serve_app.settings.part import Part
+from serve_app.settings.part import Part, Resources
 
 
 class IngressSettings(Part):
     replicas: int = Field(1, ge=1)
+    resources: Resources = Field(default_factory=dict)
     max_waiting: int = Field(64, ge=1)  # synchronous requests that may wait in one replica
     max_body_bytes: int = 512 << 20  # data URIs included; the job table cannot store a gigabyte in one value
 
@@ -28,6 +29,7 @@ class FilesSettings(Part):
     port: int = Field(8001, ge=1, le=65535)
     public_url: str | None = None
     upstream: str | None = None
+    resources: Resources = Field(default_factory=dict)
     drain_s: float = Field(10.0, ge=1)
 
 

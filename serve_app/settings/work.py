@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from serve_app.settings.part import Part
+from serve_app.settings.part import Part, Resources
 
 EMBEDDED = "embedded"
 
@@ -28,6 +28,7 @@ class Stage(Part):
     """A CPU stage: logical CPUs per replica, threads of its codec, autoscaling."""
 
     num_cpus: float = 0.1
+    resources: Resources = Field(default_factory=dict)
     threads: int = Field(1, ge=1)
     scale: Scale = Scale()
 
@@ -69,6 +70,7 @@ class SegmenterSettings(Part):
     threads: int = Field(2, ge=1)
     num_cpus: float = 0.1
     num_gpus: float = 0.0
+    resources: Resources = Field(default_factory=dict)
     scale: Scale = Scale(min_replicas=0)
 
 
@@ -105,6 +107,7 @@ class RunnerSettings(Part):
     """
 
     replicas: int = Field(1, ge=1)
+    resources: Resources = Field(default_factory=dict)
     max_jobs: int = Field(4, ge=1)
     max_attempts: int = Field(
         10, ge=1

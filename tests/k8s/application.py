@@ -28,6 +28,7 @@ class Demand:
     most: int
     cpus: float
     gpus: float
+    resources: frozenset[str] = frozenset()  # custom ones, which choose the group
 
 
 def serve_problems(manifests: Manifests) -> list[str]:
@@ -68,27 +69,45 @@ def _demand(deployment: Deployment, entry: dict[str, Any]) -> Demand:
         least, most = scaling.min_replicas, scaling.max_replicas
         least = entry.get("autoscaling_config", {}).get("min_replicas", least)
         most = entry.get("autoscaling_config", {}).get("max_replicas", most)
-    return Demand(deployment.name, least, most, options.get("num_cpus", 1), options.get("num_gpus", 0))
+    cpus, gpus = options.get("num_cpus", 1), options.get("num_gpus", 0)
+    return Demand(deployment.name, least, most, cpus, gpus, frozenset(options.get("resources") or ()))
 
 
 def fit_problems(manifests: Manifests) -> list[str]:
     """Replicas that would wait for a place for ever."""
     asked = demands(manifests)
-    pods = [(*capacity(group), group["minReplicas"], group["maxReplicas"]) for group in manifests.workers]
+    groups = manifests.workers
     found = []
     for demand in asked:
         if demand.cpus <= 0:
             found.append(f"{demand.name} asks for no CPU: it could land on the head, which has no data")
-        if not any(demand.cpus <= cpus and demand.gpus <= gpus for cpus, gpus, _, _ in pods):
+        if not any(_holds(group, demand) for group in groups):
             found.append(f"no pod can hold one replica of {demand.name}")
-    # With the pods that are always there: all that is always there. With all pods: everything at its maximum.
-    for what, replicas, count in (("minimum", "least", 2), ("maximum", "most", 3)):
-        for resource, index in (("cpus", 0), ("gpus", 1)):
-            wanted = sum(getattr(demand, replicas) * getattr(demand, resource) for demand in asked)
-            there = sum(pod[index] * pod[count] for pod in pods)
-            if wanted > there + SLACK:
-                found.append(f"{what}: the deployments want {wanted:g} {resource}, the groups have {there:g}")
+    # With the pods that are always there: all that is always there. With all pods: everything at its maximum. Over all
+    # groups, then for each group what fits nowhere else.
+    parts = [(groups, asked)]
+    for group in groups:
+        parts.append(([group], [d for d in asked if [g for g in groups if _holds(g, d)] == [group]]))
+    for part, bound in parts:
+        for what, replicas, count in (
+            ("minimum", "least", "minReplicas"),
+            ("maximum", "most", "maxReplicas"),
+        ):
+            for resource, index in (("cpus", 0), ("gpus", 1)):
+                wanted = sum(getattr(demand, replicas) * getattr(demand, resource) for demand in bound)
+                there = sum(capacity(group)[index] * group[count] for group in part)
+                if wanted > there + SLACK:
+                    found.append(
+                        f"{what}: the deployments want {wanted:g} {resource}, the groups have {there:g}"
+                    )
     return found
+
+
+def _holds(group: dict[str, Any], demand: Demand) -> bool:
+    cpus, gpus = capacity(group)
+    return (
+        demand.cpus <= cpus and demand.gpus <= gpus and demand.resources <= group.get("resources", {}).keys()
+    )
 
 
 def capacity(group: dict[str, Any]) -> tuple[float, float]:

@@ -53,7 +53,22 @@ class Manifests:
 
     @property
     def settings(self) -> Settings:
-        return Settings(**self.application.get("args", {}))
+        given = self.secrets if self.has_secrets else {}
+        return Settings(**{**self.application.get("args", {}), **given})
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether every pod reads the Secret with the addresses and secrets of its settings."""
+        sources = [source for group in self.groups for source in container(group)["envFrom"]]
+        return sources.count({"secretRef": {"name": "birefnet-secrets"}}) == len(self.groups)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What that Secret would say, by the names of its template."""
+        template = K8S / "overlays" / "gpu-autoscaled" / "secrets.example.yaml"
+        names = next(yaml.safe_load_all(template.read_text()))["stringData"]
+        own = [name.removeprefix("BIREFNET_").lower() for name in names if name.startswith("BIREFNET_")]
+        return {name: "postgresql://db.example.org/x" if name == "database" else "x" * 32 for name in own}
 
     def patched(self, kind: str, *operations: Operation) -> Manifests:
         """With a fault planted into the one resource of this kind."""

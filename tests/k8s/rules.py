@@ -57,6 +57,8 @@ def bounds(manifests: Manifests) -> Iterator[str]:
 
 def one_file_system(manifests: Manifests) -> Iterator[str]:
     """SQLite and the local artifacts: whoever opens the data directory must see the same one."""
+    if manifests.settings.database and manifests.settings.artifacts:
+        return
     pods = sum(group.get("maxReplicas", 0) * group.get("numOfHosts", 1) for group in manifests.workers)
     if pods != 1:
         yield f"the data is on one file system, so there must be one worker pod, not up to {pods}"
@@ -78,6 +80,19 @@ def one_file_system(manifests: Manifests) -> Iterator[str]:
                 yield f"{_name(group)}: there is no claim {claim['claimName']}"
         elif "emptyDir" not in volume:
             yield f"{_name(group)}: the data directory is on an unknown kind of volume"
+
+
+def outside_state(manifests: Manifests) -> Iterator[str]:
+    """Several pods: the job table, the artifacts and the keys are the same for all."""
+    if sum(group.get("maxReplicas", 0) for group in manifests.workers) > 1:
+        if not (manifests.has_secrets and manifests.settings.database and manifests.settings.artifacts):
+            yield "several pods need a database, a bucket and a secret that they share: birefnet-secrets"
+        keys = manifests.settings.webhook_key_file.parent
+        for group in manifests.workers:
+            mounts = {mount["mountPath"]: mount["name"] for mount in container(group)["volumeMounts"]}
+            volumes = {volume["name"]: volume for volume in pod(group)["volumes"]}
+            if "secret" not in volumes.get(mounts.get(str(keys), ""), {}):
+                yield f"{_name(group)}: the keys of webhooks must come from a Secret at {keys}"
 
 
 def head(manifests: Manifests) -> Iterator[str]:
@@ -146,8 +161,9 @@ def ports(manifests: Manifests) -> Iterator[str]:
             yield f"{_name(group)}: the operator looks for a port named serve with {http['port']}"
         labels = group["template"].get("metadata", {}).get("labels", {})
         chosen = service["selector"].items() <= labels.items()
-        if chosen != (group in manifests.workers):
-            yield f"{_name(group)}: the Service must select the workers and nothing else"
+        holds_files = files.resources.keys() <= group.get("resources", {}).keys()
+        if chosen != (group in manifests.workers and holds_files):
+            yield f"{_name(group)}: the Service must select the workers with the file server and nothing else"
 
 
 def privileges(manifests: Manifests) -> Iterator[str]:
@@ -190,6 +206,7 @@ RULES: list[Callable[[Manifests], Iterator[str]]] = [
     autoscaler,
     bounds,
     one_file_system,
+    outside_state,
     head,
     operators_business,
     environment,

@@ -21,6 +21,8 @@ DIFFERENT: dict[str, dict[str, Any]] = {
         "auth": {"required": True},
     },
     "gpu-single": {"data_dir": "/data"},
+    "gpu-autoscaled": {},
+    "ha": {},
 }
 
 
@@ -44,7 +46,12 @@ def flat(written: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-PAIRS = [("cpu-demo", "local.yaml"), ("gpu-single", "gpu.yaml")]
+PAIRS = [
+    ("cpu-demo", "local.yaml"),
+    ("gpu-single", "gpu.yaml"),
+    ("gpu-autoscaled", "cluster.yaml"),
+    ("ha", "cluster.yaml"),
+]
 
 
 @pytest.mark.parametrize(("overlay", "profile"), PAIRS)
@@ -58,7 +65,7 @@ def test_an_overlay_is_its_profile(overlay: str, profile: str) -> None:
     [
         ("name: birefnet", "name: birefnett", "name"),
         ("enable_access_log: false", "enable_access_log: true", "logging_config"),
-        ("warm: General Use (Light)", "warm: Matting", "args.warm"),
+        ("warm: ", "warm: Matting # not ", "args.warm"),
         ("dtype: ", "dtype: u", "args.segmenter"),
         ("data_dir: /data", "data_dir: /tmp", "args.data_dir"),
     ],

@@ -25,7 +25,7 @@ def by_name(resources: list[Resource]) -> dict[tuple[str, str], Resource]:
 
 
 def test_the_overlays_are_there() -> None:
-    assert OVERLAYS == ["cpu-demo", "gpu-single"]
+    assert OVERLAYS == ["cpu-demo", "gpu-autoscaled", "gpu-single", "ha"]
 
 
 @pytest.mark.parametrize("directory", ["base", *(f"overlays/{name}" for name in OVERLAYS)])
