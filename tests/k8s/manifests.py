@@ -12,6 +12,8 @@ import yaml
 from serve_app.settings import Settings
 from tests.k8s.render import K8S, Operation, Resource, apply, render
 
+HEAD = "/spec/rayClusterConfig/headGroupSpec"
+
 
 @dataclass(frozen=True)
 class Manifests:
@@ -95,3 +97,11 @@ def container(group: dict[str, Any]) -> dict[str, Any]:
     """The Ray container, which the operator takes to be the first one."""
     found: dict[str, Any] = pod(group)["containers"][0]
     return found
+
+
+def put(path: str, value: object) -> Operation:
+    return {"op": "add", "path": path, "value": value}
+
+
+def drop(path: str) -> Operation:
+    return {"op": "remove", "path": path}

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import yaml
 
 from tests.k8s.application import fit_problems, serve_problems
-from tests.k8s.manifests import Manifests
+from tests.k8s.manifests import HEAD, Manifests, drop, put
 from tests.k8s.render import OVERLAYS, Operation
 from tests.k8s.rules import rule_problems
 from tests.k8s.schema import schema_problems
 
 SINGLE = ["cpu-demo", "gpu-single"]  # one pod that holds all data
 CHECKS = [schema_problems, serve_problems, fit_problems, rule_problems]
-HEAD = "/spec/rayClusterConfig/headGroupSpec"
 WORKER = "/spec/rayClusterConfig/workerGroupSpecs/0"
 POD = f"{WORKER}/template/spec"
 CONTAINER = f"{POD}/containers/0"
@@ -25,14 +23,6 @@ CONTAINER = f"{POD}/containers/0"
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_is_without_fault(overlay: str, check: Callable[[Manifests], list[str]]) -> None:
     assert check(Manifests.of(overlay)) == []
-
-
-def put(path: str, value: object) -> Operation:
-    return {"op": "add", "path": path, "value": value}
-
-
-def drop(path: str) -> Operation:
-    return {"op": "remove", "path": path}
 
 
 @pytest.mark.parametrize("overlay", SINGLE)
@@ -70,43 +60,6 @@ def test_a_kind_without_a_schema_is_refused() -> None:
     planted = put("/kind", "Deployment")
     (problem,) = schema_problems(Manifests.of("gpu-single").patched("Service", planted))
     assert "Couldn't find schema for kind Deployment" in problem
-
-
-def replaced(overlay: str, old: str, new: str) -> Manifests:
-    """With `old` replaced in all network policies."""
-    resources = Manifests.of(overlay).resources
-    assert old in yaml.safe_dump([r for r in resources if r["kind"] == "NetworkPolicy"])
-    return Manifests(
-        [
-            yaml.safe_load(yaml.safe_dump(r).replace(old, new)) if r["kind"] == "NetworkPolicy" else r
-            for r in resources
-        ]
-    )
-
-
-@pytest.mark.parametrize("overlay", SINGLE)
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("birefnet-serve/clients: allowed", "birefnet-serve/client: allowed", "closed: gateway/gateway to"),
-        ("port: 8265", "port: 8266", "closed: kuberay/kuberay-operator to birefnet/head:8265"),
-        ("port: 8001", "port: 8265", "open: birefnet/other to birefnet/worker:8265"),
-        ("port: 53", "port: 54", "closed: birefnet/head to kube-system/kube-dns:53"),
-        ("- 169.254.0.0/16", "- 169.253.0.0/16", "open: birefnet/worker to 169.254.169.254:80"),
-        ("cidr: 2000::/3", "cidr: ::/0", "open: birefnet/worker to fd00::1:80"),
-        ("part-of: birefnet-serve", "part-of: birefnet", "open: other/other to birefnet/head:6379"),
-        ("- Egress", "- Ingress", "open: birefnet/worker to 10.96.0.1:443"),
-        ("kuberay-operator", "kuberay", "closed: kuberay/kuberay-operator to birefnet/head:8265"),
-    ],
-)
-def test_a_hole_in_the_network_policies_shows(overlay: str, old: str, new: str, message: str) -> None:
-    problems = rule_problems(replaced(overlay, old, new))
-    assert any(problem.startswith(message) for problem in problems), problems
-
-
-def test_the_schema_finds_a_typo_in_a_network_policy() -> None:
-    problems = schema_problems(replaced("gpu-single", "podSelector:", "podSelectr:"))
-    assert any("'podSelectr' was unexpected" in problem for problem in problems)
 
 
 ENTRY = "    deployments:\n      - name: Encoder\n        "
@@ -292,54 +245,3 @@ def test_the_rules_read_the_serve_config(overlay: str, old: str, new: str, messa
 def test_the_rules_read_the_claim(kind: str, operation: Operation, message: str) -> None:
     problems = rule_problems(Manifests.of("gpu-single").patched(kind, operation))
     assert any(message in problem for problem in problems), problems
-
-
-SEVERAL = "gpu-autoscaled"
-GROUPS = "/spec/rayClusterConfig/workerGroupSpecs"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("codecs: 0.001", "codec: 0.001", "no pod can hold one replica of Decoder"),
-        ("service: 0.001", "services: 0.001", "no pod can hold one replica of Ingress"),
-        ("max_replicas: 12", "max_replicas: 13", "maximum: the deployments want 34 cpus, the groups have 32"),
-        ("num_gpus: 0.4", "num_gpus: 0.5", "maximum: the deployments want 4.8 gpus, the groups have 4"),
-        (
-            "min_replicas: 0, max_replicas: 8",
-            "min_replicas: 1, max_replicas: 8",
-            "minimum: the deployments want 1 ",
-        ),
-    ],
-)
-def test_what_does_not_fit_several_groups_shows(old: str, new: str, message: str) -> None:
-    problems = fit_problems(Manifests.of(SEVERAL).rewritten(old, new))
-    assert any(problem.startswith(message) for problem in problems), problems
-
-
-@pytest.mark.parametrize(
-    ("kind", "operation", "message"),
-    [
-        ("RayService", drop(f"{GROUPS}/2/template/spec/volumes/2"), "the keys of webhooks must come from"),
-        ("RayService", put(f"{GROUPS}/1/resources", {"service": "1"}), "codecs: the Service must select"),
-        ("RayService", put(f"{GROUPS}/1/template/spec/automountServiceAccountToken", True), "the token"),
-        ("Service", drop("/spec/selector/birefnet-serve~1group"), "codecs: the Service must select"),
-    ],
-)
-def test_the_rules_of_several_pods_find_a_fault(kind: str, operation: Operation, message: str) -> None:
-    problems = rule_problems(Manifests.of(SEVERAL).patched(kind, operation))
-    assert any(message in problem for problem in problems), problems
-
-
-def test_several_pods_without_the_secret_are_refused() -> None:
-    planted = drop(f"{HEAD}/template/spec/containers/0/envFrom/1")
-    problems = serve_problems(Manifests.of(SEVERAL).patched("RayService", planted))
-    assert any("BIREFNET_SECRET" in problem for problem in problems), problems
-
-
-def test_the_head_of_ha_keeps_its_state_in_redis() -> None:
-    options = Manifests.of("ha").cluster["gcsFaultToleranceOptions"]
-    assert options["redisPassword"].keys() == {"valueFrom"}  # from a Secret
-    planted = put("/spec/rayClusterConfig/gcsFaultToleranceOptions/redisAdress", "x")
-    (problem,) = schema_problems(Manifests.of("ha").patched("RayService", planted))
-    assert "'redisAdress' was unexpected" in problem
