@@ -13,6 +13,8 @@
     ├── BadRequest                  invalid header or query              400
     ├── KeyReused                   idempotency key with another input   422
     ├── TooManyWaiting              too many waiting requests            429
+    │   └── QuotaExceeded           a quota of the account or of all
+    ├── BodyTooSlow                 the body did not arrive in time      408
     ├── JobCancelled                cancelled by the client              499
     ├── StageError                  a stage failed                       500
     │   ├── InferenceFailed
@@ -102,6 +104,12 @@ class KeyReused(ServiceError): ...
 class TooManyWaiting(ServiceError): ...
 
 
+class QuotaExceeded(TooManyWaiting): ...
+
+
+class BodyTooSlow(ServiceError): ...
+
+
 class JobCancelled(ServiceError): ...
 
 
@@ -176,6 +184,7 @@ WIRE: dict[type[ServiceError], Wire] = {
     BadRequest: Wire(400, "bad_request", "request"),
     KeyReused: Wire(422, "idempotency_key_reused", "request"),
     TooManyWaiting: Wire(429, "concurrent_requests_limit", "request"),
+    BodyTooSlow: Wire(408, "body_too_slow", "request"),
     JobCancelled: Wire(499, "client_cancelled", "request"),
     StageError: Wire(500, "internal_server_error", "model"),
     CheckpointError: Wire(500, "internal_server_error", "model"),

@@ -8,6 +8,7 @@ from serve_app import __version__
 from serve_app.api.middleware.auth import Authentication
 from serve_app.api.middleware.cors import Cors, Preflights
 from serve_app.api.middleware.host_prefix import HostPrefixes
+from serve_app.api.middleware.rate import RequestRate
 from serve_app.api.middleware.request_id import RequestId, ServerTiming
 from serve_app.api.openapi import describe_bodies
 from serve_app.api.queue_schema import QueueStatus
@@ -37,6 +38,7 @@ def make_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     # The last one added is the outermost: replies of the authentication have a request id too.
+    app.add_middleware(RequestRate, quotas=services.quotas)
     if services.verifier is not None:
         app.add_middleware(Authentication, verifier=services.verifier, signer=services.urls.links.signer)
     app.add_middleware(ClientProxy)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from ray import serve
 
+from serve_app.accounts.quotas import Quotas
 from serve_app.api.app import make_app
 from serve_app.api.middleware.host_prefix import ForwardedScheme
 from serve_app.api.services import Services
@@ -92,6 +93,7 @@ class Ingress:
             verifier=Verifier(self._keys, settings.auth.cache_s) if settings.auth.required else None,
             public_url=settings.public_url,
             limits=settings.ingress,
+            quotas=Quotas(settings.quotas),
             uploads=settings.uploads,
             callers=Callers.of(settings),
         )

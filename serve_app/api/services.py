@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from serve_app.accounts.quotas import Quotas
 from serve_app.api.urls import FileUrls
 from serve_app.artifacts.store import Artifacts
 from serve_app.callers import Callers
@@ -44,5 +45,6 @@ class Services:
     verifier: Verifier | None
     public_url: str | None
     limits: IngressSettings
+    quotas: Quotas
     uploads: UploadSettings
     callers: Callers | None = None

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from serve_app.api.status import JobUrls, describe, position_of
 from serve_app.jobs.model import Event, Job, JobState, Progress
@@ -22,6 +25,18 @@ EVENTS = "text/event-stream"
 PING = b": ping\n\n"
 # Proxies must neither cache nor buffer the events.
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class EventStream(StreamingResponse):
+    """Sends `events` inside the context `counted`, which may refuse before the first one."""
+
+    def __init__(self, events: AsyncIterator[bytes], counted: AbstractContextManager[None]) -> None:
+        super().__init__(events, headers=HEADERS, media_type=EVENTS)
+        self._counted = counted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._counted:
+            await super().__call__(scope, receive, send)
 
 
 async def follow(

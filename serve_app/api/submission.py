@@ -19,6 +19,7 @@ from serve_app.files.upload_names import lifetime_in
 from serve_app.jobs.model import Job, Json, NewJob, Priority
 from serve_app.jobs.store import JobRequests
 from serve_app.parsing import storable
+from serve_app.settings import QuotaSettings
 
 logger = logging.getLogger("ray.serve")  # the logger whose lines Serve keeps per replica
 
@@ -128,9 +129,12 @@ class Submission:
             )
 
 
-async def insert_or_find(store: JobRequests, new: NewJob) -> Job:
-    """Inserts a job, or returns the one with the same idempotency key. Raises `KeyReused` if its input differs."""
-    job = await store.insert(new)
+async def insert_or_find(store: JobRequests, new: NewJob, quotas: QuotaSettings) -> Job:
+    """Inserts a job, or returns the one with the same idempotency key.
+
+    Raises `KeyReused` if its input differs, and `QuotaExceeded` if the account or all have too many jobs.
+    """
+    job = await store.insert(new, quotas)
     if job.id != new.id and job.fingerprint != new.fingerprint:
         raise KeyReused(
             "This Idempotency-Key was used with a different input. Use a new key for a new request."

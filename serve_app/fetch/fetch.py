@@ -154,13 +154,21 @@ async def _save(response: httpx.Response, file: BinaryIO, limits: FetchSettings)
     declared = response.headers.get("Content-Length", "")
     if declared.isdecimal() and int(declared) > limits.max_bytes:
         raise _too_large(limits)
+    _check_space(file, int(declared) if declared.isdecimal() else 0, limits)
     total = 0
     async for block in response.aiter_raw(FLUSH_BYTES):
         total += len(block)
         if total > limits.max_bytes:
             raise _too_large(limits)
+        _check_space(file, len(block), limits)
         await asyncio.to_thread(file.write, block)
     return total
+
+
+def _check_space(file: BinaryIO, size: int, limits: FetchSettings) -> None:
+    status = os.fstatvfs(file.fileno())
+    if size + limits.keep_free_bytes > status.f_bavail * status.f_frsize:
+        raise StorageFull("no space left to store the video: free space in the data directory")
 
 
 def _too_large(limits: FetchSettings) -> FileTooLarge:

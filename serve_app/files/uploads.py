@@ -100,6 +100,9 @@ class Uploads:
     def __init__(self, artifacts: Artifacts, limits: UploadSettings) -> None:
         self._artifacts = artifacts
         self._limits = limits
+        self._expected: dict[
+            Path, int
+        ] = {}  # declared bytes of uploads under way that are not on the disk yet
 
     async def add(self, file_name: str | None, kind: str | None, lifetime_s: float | None, body: Body) -> str:
         """Stores a new file, and returns its name. Its lifetime starts at the end of the upload."""
@@ -136,7 +139,8 @@ class Uploads:
 
     def _join(self, grant: Grant, parts: list[str]) -> None:
         try:
-            self._check_size(sum(self._artifacts.size(part) for part in parts))
+            size = sum(self._artifacts.size(part) for part in parts)
+            self._check_size(size, self._artifacts.free_bytes())
             with self._artifacts.scratch(staging()) as directory, translated_disk_errors(grant.name):
                 whole = directory / "whole"
                 with whole.open("wb") as target:
@@ -153,26 +157,32 @@ class Uploads:
             ) from error
         self._artifacts.delete_prefix(grant.parts)
 
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, size: int, free: int | None = None) -> None:
+        """Refuses `size` more bytes if they are too many for one file, or for the `free` ones less those promised."""
         if size > self._limits.max_bytes:
             raise UploadRefused(
                 413,
                 "file_too_large",
                 f"The file is larger than the limit of {self._limits.max_bytes} bytes.",
             )
-        if size > self._artifacts.free_bytes():
+        promised = sum(self._expected.values()) + self._limits.keep_free_bytes
+        if free is not None and size + promised > free:
             raise StorageFull("no space left to store an upload: free space in the artifact store")
 
     @asynccontextmanager
     async def _received(self, body: Body) -> AsyncIterator[_Draft]:
         """The body in a file that is deleted after the block, unless it was stored."""
         async with _in_threads(self._artifacts.scratch(staging())) as directory:
-            if body.length is not None:
-                await run_in_threadpool(self._check_size, body.length)
             path = directory / "body"
-            yield _Draft(path, await self._write(path, body.chunks))
+            free = await run_in_threadpool(self._artifacts.free_bytes)
+            self._check_size(body.length or 0, free)
+            self._expected[path] = body.length or 0
+            try:
+                yield _Draft(path, await self._write(path, body))
+            finally:
+                del self._expected[path]
 
-    async def _write(self, path: Path, chunks: AsyncIterator[bytes]) -> str:
+    async def _write(self, path: Path, body: Body) -> str:
         digest = hashlib.blake2b(digest_size=16)
         size = 0
         with path.open("wb", buffering=0) as file:
@@ -185,14 +195,17 @@ class Uploads:
                 digest.update(data)
 
             buffer = bytearray()
-            while chunk := await self._next(chunks):
+            while chunk := await self._next(body.chunks):
                 size += len(chunk)
-                if size > self._limits.max_bytes:
-                    self._check_size(size)
+                self._check_size(size)
                 buffer += chunk
                 if len(buffer) >= BUFFER_BYTES:
                     await run_in_threadpool(flush, bytes(buffer))
                     buffer.clear()
+                    if body.length is None:
+                        self._check_size(0, await run_in_threadpool(self._artifacts.free_bytes))
+                    else:
+                        self._expected[path] = max(0, body.length - size)
             await run_in_threadpool(flush, bytes(buffer))
         return digest.hexdigest()
 

@@ -24,7 +24,7 @@ from serve_app.jobs.model import (
     NewJob,
     Progress,
 )
-from serve_app.settings import ExpirySettings
+from serve_app.settings import ExpirySettings, QuotaSettings
 
 
 class JobLookup(Protocol):
@@ -36,11 +36,12 @@ class JobLookup(Protocol):
 class JobRequests(JobLookup, Protocol):
     """The API's part: insert, read, cancel."""
 
-    async def insert(self, job: NewJob) -> Job:
+    async def insert(self, job: NewJob, quotas: QuotaSettings | None = None) -> Job:
         """Inserts a QUEUED job (FAILED, if it has an `error`) and returns it. Raises `ValueError` if the id exists.
 
         If the account has a job with the same idempotency key, that one is returned instead, in any state: the caller
-        compares `id` and `fingerprint`.
+        compares `id` and `fingerprint`. Raises `QuotaExceeded`, and inserts nothing, if the account or all together
+        have more jobs than `quotas` allows.
         """
 
     async def by_idempotency_key(self, account: str | None, idempotency_key: str) -> Job | None:

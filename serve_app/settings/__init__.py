@@ -15,6 +15,7 @@ from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from serve_app.fal import Variant
 from serve_app.settings.inputs import AddressSettings, FetchSettings, SourceLimits
+from serve_app.settings.quotas import Quota, QuotaSettings
 from serve_app.settings.service import (
     AuthSettings,
     ExpirySettings,
@@ -52,6 +53,8 @@ __all__ = [
     "FilesSettings",
     "IngressSettings",
     "PictureSettings",
+    "Quota",
+    "QuotaSettings",
     "RunnerSettings",
     "SandboxSettings",
     "Scale",
@@ -90,6 +93,7 @@ class Settings(BaseSettings):
     fetch: FetchSettings = FetchSettings()
     expiry: ExpirySettings = ExpirySettings()
     auth: AuthSettings = AuthSettings()
+    quotas: QuotaSettings = QuotaSettings()
     webhooks: WebhookSettings = WebhookSettings()
     decoder: Stage = Stage()
     encoder: Stage = Stage(scale=Scale(max_ongoing=2))
@@ -118,6 +122,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "artifacts in a bucket need a `secret` that all nodes share: set BIREFNET_SECRET to a random text, "
                 "such as `openssl rand -hex 32` prints"
+            )
+        body_bytes = self.quotas.overall.body_bytes
+        if body_bytes is not None and body_bytes < self.ingress.max_body_bytes:
+            raise ValueError(
+                f"quotas.overall.body_bytes is {body_bytes}, less than one body may have: raise it to "
+                f"ingress.max_body_bytes ({self.ingress.max_body_bytes}), or lower that"
             )
         return self
 

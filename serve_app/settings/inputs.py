@@ -17,9 +17,10 @@ class AddressSettings(Part):
 
 
 class FetchSettings(AddressSettings):
-    """Limits of fetching a source."""
+    """Limits of fetching a source. keep_free_bytes: the free space that it leaves on the disk."""
 
     max_bytes: int = 20 << 30
+    keep_free_bytes: int = Field(1 << 30, ge=0)
     connect_s: float = 10.0
     read_s: float = 60.0
     total_s: float = 3600.0

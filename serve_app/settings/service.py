@@ -14,6 +14,7 @@ class IngressSettings(Part):
     replicas: int = Field(1, ge=1)
     resources: Resources = Field(default_factory=dict)
     max_waiting: int = Field(64, ge=1)  # synchronous requests that may wait in one replica
+    body_s: float = Field(900.0, gt=0)  # within which a request's body has to arrive
     max_body_bytes: int = 512 << 20  # data URIs included; the job table cannot store a gigabyte in one value
 
 
@@ -34,9 +35,13 @@ class FilesSettings(Part):
 
 
 class UploadSettings(Part):
-    """Limits of uploads, in parts or not."""
+    """Limits of uploads, in parts or not.
+
+    keep_free_bytes: the free space that uploads leave on the disk, for the jobs.
+    """
 
     max_bytes: int = 20 << 30
+    keep_free_bytes: int = Field(1 << 30, ge=0)
     lifetime_s: float | None = Field(7 * 86400.0, gt=0)  # if the client requests none; None: forever
     idle_s: float = Field(120.0, gt=0)  # without data, until the upload is aborted
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from serve_app.accounts.quotas import Quotas
 from serve_app.api.app import make_app
 from serve_app.api.services import Services
 from serve_app.api.urls import FileUrls
@@ -21,7 +22,7 @@ from serve_app.jobs.model import Claim, Job
 from serve_app.jobs.request import JobResult
 from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.protocols import MediaFile
-from serve_app.settings import IngressSettings, UploadSettings
+from serve_app.settings import IngressSettings, QuotaSettings, UploadSettings
 from serve_app.webhooks.signing_keys import KeyFile
 from tests.jobs.steps import newest
 
@@ -77,6 +78,7 @@ def services(store: SqlJobStore, artifacts: Artifacts, **options: Any) -> Servic
         verifier=None,
         public_url=None,
         limits=IngressSettings(),
+        quotas=Quotas(QuotaSettings()),
         uploads=UploadSettings(),
     )
     return replace(parts, **options)

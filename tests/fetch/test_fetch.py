@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.errors import FileTooLarge
+from serve_app.errors import FileTooLarge, StorageFull
 from serve_app.fetch.fetch import fetch
 from serve_app.settings import FetchSettings
 from tests.fetch.loopback import BODY, LIMITS, complete, head, refused, server
@@ -220,3 +220,15 @@ async def test_other_schemes(out: Path, url: str) -> None:
 )
 async def test_invalid_urls(out: Path, url: str) -> None:
     assert "not valid" in await refused(url, out)
+
+
+@pytest.mark.parametrize("framing", [f"Content-Length: {len(BODY)}", "Connection: close"])
+async def test_a_source_leaves_free_space(out: Path, framing: str) -> None:
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(head("200 OK", framing) + BODY)
+
+    limits = LIMITS.model_copy(update={"keep_free_bytes": 1 << 60})
+    async with server(answer) as base:
+        with pytest.raises(StorageFull, match="free space in the data directory"):
+            await fetch(base, out, limits)
+    assert not out.exists()

@@ -213,3 +213,30 @@ async def test_a_public_url(serve: Serve, store: Artifacts) -> None:
     client = await serve(make_files_app(store, SIGNER, LIMITS, "https://files.example/media/"))
     reply = await client.post("/files/upload", content=b"x", headers=bearer())
     assert reply.json()["access_url"].startswith("https://files.example/media/files/")
+
+
+async def test_uploads_under_way_have_their_space_promised(serve: Serve, store: Artifacts) -> None:
+    """Two uploads each of which would fit alone: the second is refused while the first is under way, and only then."""
+    client = await serve(make_files_app(store, SIGNER, UploadSettings(max_bytes=1 << 60, keep_free_bytes=0)))
+    head = (
+        f"POST /files/upload HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n"
+        f"Content-Length: {store.free_bytes() * 6 // 10}\r\n\r\n"
+    ).encode()
+
+    async def begun() -> asyncio.StreamWriter:
+        _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(head + b"x")
+        await until(lambda: any(store.root.rglob("body")))
+        return writer
+
+    async def ended(writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await until(lambda: not any(store.root.rglob("body")))
+
+    first = await begun()
+    reader, second = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+    second.write(head)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 500 ")
+    second.close()
+    await ended(first)
+    await ended(await begun())

@@ -52,7 +52,7 @@ class Authentication:
         self._signer = signer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] == "OPTIONS" or _path(scope) in PUBLIC_PATHS:
+        if scope["type"] != "http" or scope["method"] == "OPTIONS" or path_of(scope) in PUBLIC_PATHS:
             await self.app(scope, receive, send)
             return
         try:
@@ -88,13 +88,13 @@ class Authentication:
             claims = self._signer.claims(Purpose.APP, token)
         except TokenRejected as error:
             raise Unauthorized(str(error)) from error
-        app = _APP_PATH.match(_path(scope))
+        app = _APP_PATH.match(path_of(scope))
         named = [name.rpartition("/")[2] for name in claims["apps"]]
         if app is None or app[1] not in named or claims["account"] is None:
             raise Unauthorized(WRONG_PATH)
         return Identity(claims["account"])
 
 
-def _path(scope: Scope) -> str:
+def path_of(scope: Scope) -> str:
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))

@@ -16,7 +16,7 @@ from serve_app.api.results import answer, not_found
 from serve_app.api.schema import VideoInput, VideoOutput, check_supported
 from serve_app.api.services import Services
 from serve_app.api.status import JobUrls, describe, find, position_of, receipt, wants_logs
-from serve_app.api.stream import EVENTS, HEADERS, follow
+from serve_app.api.stream import EVENTS, EventStream, follow
 from serve_app.api.submission import PARAMETERS, Submission, insert_or_find
 from serve_app.errors import ServiceError, to_wire
 from serve_app.fal import APP, ENDPOINT, QUEUE
@@ -112,10 +112,12 @@ class QueueRoutes:
         Invalid input is accepted too; the job's result is then the validation error.
         """
         submission = Submission.of(request, self._services.urls.base(request))
-        body = await read_body(request, self._services.limits.max_body_bytes)
-        await submission.admit(self._store)
-        new = await parse_body(body, self._new_job, submission, request.state.request_id, body)
-        job = await insert_or_find(self._store, new)
+        limits, quotas = self._services.limits, self._services.quotas
+        with quotas.body(submission.account) as taken:
+            body = await read_body(request, limits.max_body_bytes, limits.body_s, taken)
+            await submission.admit(self._store)
+            new = await parse_body(body, self._new_job, submission, request.state.request_id, body)
+            job = await insert_or_find(self._store, new, quotas.settings)
         request.state.request_id = job.id
         if not job.state.terminal:
             self._services.notifier.wake()
@@ -138,7 +140,7 @@ class QueueRoutes:
         if job is None:
             return not_found()
         events = follow(self._store, job, self._urls(request), wants_logs(request), request)
-        return StreamingResponse(events, headers=HEADERS, media_type=EVENTS)
+        return EventStream(events, self._services.quotas.stream(job.account))
 
     async def result(self, request: Request) -> Response:
         """The output, or the error that ended the job."""

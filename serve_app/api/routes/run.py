@@ -59,10 +59,8 @@ class RunRoutes:
         """Removes the background of the video at `video_url`."""
         submission = Submission.of(request, self._services.urls.base(request))
         with self._waiting_slot():  # covers reading the body, which may be large
-            body = await read_body(request, self._services.limits.max_body_bytes)
-            new = await parse_body(body, self._new_job, submission, request.state.request_id, body)
-            await submission.admit(self._services.store)
-            job = await self._run(new, request)
+            job = await self._accept(submission, request)
+            job = await self._run(job, submission, request)
         return await answer(self._services, job, request)
 
     def _new_job(self, submission: Submission, job_id: str, body: bytes) -> NewJob:
@@ -82,21 +80,35 @@ class RunRoutes:
         finally:
             self._waiting -= 1
 
-    async def _run(self, new: NewJob, request: Request) -> Job:
-        """Inserts a job and waits for its end.
+    async def _accept(self, submission: Submission, request: Request) -> Job:
+        """Reads the body and inserts its job. Nothing keeps the body, which may be large, while the job runs."""
+        store, limits, quotas = self._services.store, self._services.limits, self._services.quotas
+        with quotas.body(submission.account) as taken:
+            body = await read_body(request, limits.max_body_bytes, limits.body_s, taken)
+            new = await parse_body(body, self._new_job, submission, request.state.request_id, body)
+            await submission.admit(store)
+            inserted = self._spawn(insert_or_find(store, new, quotas.settings))
+            try:
+                return await asyncio.shield(inserted)
+            except asyncio.CancelledError:
+                if submission.key is None:
+                    # An insert in progress cannot be revoked; its job has to be cancelled once it exists.
+                    await asyncio.shield(self._spawn(self._abandon(inserted)))
+                raise
+
+    async def _run(self, job: Job, submission: Submission, request: Request) -> Job:
+        """Waits for the end of a job.
 
         If the client disconnects, the job is cancelled, unless it has an idempotency key: then the client may return
         for its result.
         """
-        inserted = self._spawn(insert_or_find(self._services.store, new))
+        request.state.request_id = job.id
+        self._services.notifier.wake()
         try:
-            job = await asyncio.shield(inserted)
-            request.state.request_id = job.id
-            self._services.notifier.wake()
             return await self._wait(job.id, request)
         except BaseException:  # disconnected or failed: no request waits for the job any more
-            if new.idempotency_key is None:
-                await asyncio.shield(self._spawn(self._abandon(inserted)))
+            if submission.key is None:
+                await asyncio.shield(self._spawn(self._cancel(job.id)))
             raise
 
     async def _wait(self, job_id: str, request: Request) -> Job:
@@ -114,10 +126,11 @@ class RunRoutes:
             pause = min(pause * POLL_GROWTH, MAX_POLL_S)
 
     async def _abandon(self, inserted: asyncio.Task[Job]) -> None:
-        # An insert in progress cannot be revoked; its job has to be cancelled once it exists.
-        job = await inserted
-        await self._services.store.request_cancel(job.id)
-        self._services.notifier.cancel(job.id)
+        await self._cancel((await inserted).id)
+
+    async def _cancel(self, job_id: str) -> None:
+        await self._services.store.request_cancel(job_id)
+        self._services.notifier.cancel(job_id)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Starts a task that outlives the request; the set keeps it from being garbage-collected."""

@@ -77,6 +77,7 @@ class AppTokenInput(BaseModel):
 class StorageRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._services = services
         self._limits = services.uploads
         self._urls = services.urls
         self._signer = services.urls.links.signer
@@ -128,21 +129,22 @@ class StorageRoutes:
         )
 
     async def app_token(self, request: Request) -> Response:
-        wanted = await _body(request, AppTokenInput)
+        wanted = await self._body(request, AppTokenInput)
         claims = {"account": account_of(request), "apps": wanted.allowed_apps}
         return JSONResponse(self._signer.token(Purpose.APP, claims, wanted.token_expiration))
 
     async def _new_name(self, request: Request, time_s: float) -> str:
         """Returns a new name for the announced upload, which expires no earlier than `time_s` from now."""
-        wanted = await _body(request, UploadInput)
+        wanted = await self._body(request, UploadInput)
         lifetime_s = lifetime_in(request.headers, self._limits.lifetime_s)
         return new_upload(wanted.file_name, wanted.content_type, expiry(lifetime_s, time_s))
+
+    async def _body(self, request: Request, model: type[M]) -> M:
+        """Parses the body as `model`, whatever its Content-Type. Raises `InvalidInput`."""
+        with self._services.quotas.body(account_of(request)) as taken:
+            body = await read_body(request, MAX_BODY_BYTES, self._services.limits.body_s, taken)
+            return validated(model, parse_object(body))
 
     def _target(self, path: str, name: str, request: Request) -> Response:
         base = self._urls.base(request)
         return JSONResponse({"upload_url": base + path, "file_url": self._urls.links.at(name, base)})
-
-
-async def _body(request: Request, model: type[M]) -> M:
-    """Parses the body as `model`, whatever its Content-Type. Raises `InvalidInput`."""
-    return validated(model, parse_object(await read_body(request, MAX_BODY_BYTES)))

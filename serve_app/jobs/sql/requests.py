@@ -7,10 +7,12 @@ from sqlalchemy.exc import IntegrityError
 
 from serve_app.database.engine import Database, uninterrupted
 from serve_app.database.tables import events, inputs, jobs, now
-from serve_app.errors import JobCancelled, to_wire
+from serve_app.errors import JobCancelled, QuotaExceeded, to_wire
 from serve_app.jobs.model import CancelOutcome, Event, Job, JobState, NewJob
+from serve_app.jobs.sql.quotas import check_quotas
 from serve_app.jobs.sql.rows import job_columns, new_row, to_event, to_job
 from serve_app.jobs.sql.transitions import UNFINISHED, end, log, record_end
+from serve_app.settings import QuotaSettings
 
 UNOWNED = "-"  # owner of a job cancelled after its release: no runner cleans up, so the sweeper does
 
@@ -39,15 +41,17 @@ class RequestQueries:
 
     _database: Database
 
-    async def insert(self, job: NewJob) -> Job:
+    async def insert(self, job: NewJob, quotas: QuotaSettings | None = None) -> Job:
         try:
-            return await self._insert(job)
-        except IntegrityError as error:
+            return await self._insert(job, quotas)
+        except (IntegrityError, QuotaExceeded) as error:
             known = (
                 await self.by_idempotency_key(job.account, job.idempotency_key)
                 if job.idempotency_key
                 else None
             )
+            if known is None and isinstance(error, QuotaExceeded):
+                raise
             if known is None or known.id == job.id:
                 raise ValueError(f"a job with the id {job.id} exists") from error
             return known
@@ -109,9 +113,11 @@ class RequestQueries:
             await connection.execute(statement.values(result=None))
 
     @uninterrupted
-    async def _insert(self, job: NewJob) -> Job:
+    async def _insert(self, job: NewJob, quotas: QuotaSettings | None) -> Job:
         statement = insert(jobs).values(new_row(job)).returning(*job_columns)
         async with self._database.writing() as connection:
+            if quotas is not None and job.error is None:
+                await check_quotas(connection, job.account or "", quotas)
             row = (await connection.execute(statement)).one()
             if job.error is not None:
                 await record_end(connection, job.id, JobState.FAILED, job.error, job.webhook)
