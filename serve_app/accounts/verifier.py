@@ -46,6 +46,11 @@ class Verifier:
         matches = key.matches(secret)
         return key if matches and key.revoked_at is None else None
 
+    async def is_valid(self, key_id: str) -> bool:
+        """Whether the key exists and is not revoked, for what was signed on its behalf."""
+        key = await self._find(key_id)
+        return key is not None and key.revoked_at is None
+
     async def _find(self, key_id: str) -> ApiKey | None:
         cached = self._cache.get(key_id)
         if cached is not None and cached.until > self._clock():

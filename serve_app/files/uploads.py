@@ -31,6 +31,7 @@ PUT_S = 3600.0  # … of the URL for one PUT, which must start within it
 PARTS_S = 86400.0  # … of a multipart upload
 MAX_PARTS = 10_000
 BUFFER_BYTES = 1 << 20
+REPLACING = 64  # parts that may be replaced at a time
 
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
@@ -100,6 +101,7 @@ class Uploads:
     def __init__(self, artifacts: Artifacts, limits: UploadSettings) -> None:
         self._artifacts = artifacts
         self._limits = limits
+        self._replacing = [asyncio.Lock() for _ in range(REPLACING)]
         self._expected: dict[
             Path, int
         ] = {}  # declared bytes of uploads under way that are not on the disk yet
@@ -117,13 +119,16 @@ class Uploads:
             await self._store(grant.name, draft)
 
     async def put_part(self, grant: Grant, number: int, body: Body) -> str:
-        """Stores a part, and returns its etag."""
+        """Stores a part in place of what was uploaded under its number before, and returns its etag."""
         if not 1 <= number <= MAX_PARTS:
             raise UploadRefused(
                 400, "invalid_part", f"Part numbers range from 1 to {MAX_PARTS}, not {number}."
             )
         async with self._received(body) as draft:
-            await self._store(_part(grant, number, draft.etag), draft)
+            place = _number(grant, number)
+            async with self._replacing[hash(place) % len(self._replacing)]:
+                await run_in_threadpool(self._artifacts.delete_prefix, place)
+                await self._store(_part(grant, number, draft.etag), draft)
             return draft.etag
 
     async def complete(self, grant: Grant, etags: Mapping[int, str]) -> None:
@@ -232,7 +237,12 @@ async def _in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
 
 
 def _part(grant: Grant, number: int, etag: str) -> str:
-    return f"{grant.parts}/{number:05d}-{etag}"
+    return f"{_number(grant, number)}/{etag}"
+
+
+def _number(grant: Grant, number: int) -> str:
+    """The prefix of what was uploaded as this part: one file, named by its etag."""
+    return f"{grant.parts}/{number:05d}"
 
 
 def _bare_etag(etag: str) -> str:

@@ -194,7 +194,9 @@ async def test_a_token_is_valid_only_for_its_applications(auth: AuthHarness) -> 
 
     def token(purpose: Purpose = Purpose.APP, lifetime_s: float = 60.0, **claims: Any) -> str:
         return SIGNER.token(
-            purpose, {"account": alice.key.account, "apps": ["birefnet"], **claims}, lifetime_s
+            purpose,
+            {"account": alice.key.account, "key": alice.key.id, "apps": ["birefnet"], **claims},
+            lifetime_s,
         )
 
     for good in (token(), token(apps=["fal-ai/birefnet"])):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -25,6 +25,7 @@ TOKEN = "fal_jwt_token"  # the query parameter in which clients send a token ins
 MISSING = "Authentication is required: send the header Authorization: Key <id>:<secret>."
 MALFORMED = "Invalid Key Authorization header format. Expected: Key <id>:<secret>."
 UNKNOWN_KEY = "No user found for Key ID and Secret"
+REVOKED = "The key that the token was made with is not valid any more."
 WRONG_PATH = "The token is not valid for this path. Request a new one."
 
 _SCHEMES = ("key", "bearer")
@@ -37,14 +38,15 @@ class Unauthorized(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The authenticated account, and whether its key is an admin key."""
+    """The authenticated account, its key, and whether that is an admin key."""
 
     account: str
+    key_id: str
     admin: bool = False
 
 
 class Authentication:
-    """Stores `account` and `admin` in the request's state, or replies 401."""
+    """Stores `account`, `key_id` and `admin` in the request's state, or replies 401."""
 
     def __init__(self, app: ASGIApp, verifier: Verifier, signer: Signer) -> None:
         self.app = app
@@ -61,7 +63,7 @@ class Authentication:
             headers = {"WWW-Authenticate": "Key"}
             await JSONResponse({"detail": str(error)}, 401, headers)(scope, receive, send)
             return
-        scope.setdefault("state", {}).update(account=identity.account, admin=identity.admin)
+        scope.setdefault("state", {}).update(**asdict(identity))
         await self.app(scope, receive, send)
 
     async def _identify(self, scope: Scope) -> Identity:
@@ -70,20 +72,20 @@ class Authentication:
             token = parse_qs(scope.get("query_string", b"").decode("latin-1")).get(TOKEN)
             if not token:
                 raise Unauthorized(MISSING)
-            return self._by_token(token[0], scope)
+            return await self._by_token(token[0], scope)
         scheme, _, credentials = header.decode("latin-1").strip().partition(" ")
         key_id, colon, secret = credentials.strip().partition(":")
         if scheme.lower() == "bearer" and key_id and not colon:
-            return self._by_token(key_id, scope)
+            return await self._by_token(key_id, scope)
         if scheme.lower() not in _SCHEMES or not (key_id and secret):
             raise Unauthorized(MALFORMED)
         key = await self._verifier.verify(key_id, secret)
         if key is None:
             raise Unauthorized(UNKNOWN_KEY)
-        return Identity(key.account, key.admin)
+        return Identity(key.account, key.id, key.admin)
 
-    def _by_token(self, token: str, scope: Scope) -> Identity:
-        """Accepts a token only for the applications that it names. Raises `Unauthorized`."""
+    async def _by_token(self, token: str, scope: Scope) -> Identity:
+        """Accepts a token for the applications that it names, while its key is valid. Raises `Unauthorized`."""
         try:
             claims = self._signer.claims(Purpose.APP, token)
         except TokenRejected as error:
@@ -92,7 +94,9 @@ class Authentication:
         named = [name.rpartition("/")[2] for name in claims["apps"]]
         if app is None or app[1] not in named or claims["account"] is None:
             raise Unauthorized(WRONG_PATH)
-        return Identity(claims["account"])
+        if not await self._verifier.is_valid(claims["key"]):
+            raise Unauthorized(REVOKED)
+        return Identity(claims["account"], claims["key"])
 
 
 def path_of(scope: Scope) -> str:

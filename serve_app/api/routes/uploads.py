@@ -130,7 +130,8 @@ class StorageRoutes:
 
     async def app_token(self, request: Request) -> Response:
         wanted = await self._body(request, AppTokenInput)
-        claims = {"account": account_of(request), "apps": wanted.allowed_apps}
+        key_id = request.scope["state"].get("key_id")
+        claims = {"account": account_of(request), "key": key_id, "apps": wanted.allowed_apps}
         return JSONResponse(self._signer.token(Purpose.APP, claims, wanted.token_expiration))
 
     async def _new_name(self, request: Request, time_s: float) -> str:
