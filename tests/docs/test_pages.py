@@ -17,7 +17,10 @@ from tests.serve_config import unknown_keys
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 LINKED = [
     *PAGES,
-    *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "k8s/README.md", "training/README.md")),
+    *(
+        ROOT / name
+        for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "k8s/README.md", "training/README.md")
+    ),
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -95,6 +98,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.is_relative_to(ROOT)
         if anchor:
             assert anchor in anchors(target), f"{link}: there is no such heading"
+
+
+def test_each_promise_names_tests_that_exist() -> None:
+    section = (ROOT / "SECURITY.md").read_text().partition("## Promises")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 10
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", row)
+        assert named, f"nothing holds this promise: {row}"
+        assert all((ROOT / name).exists() for name in named), row
 
 
 def anchors(page: Path) -> set[str]:
