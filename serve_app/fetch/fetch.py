@@ -65,6 +65,7 @@ async def _unpack(uri: str, file: BinaryIO, limits: FetchSettings) -> int:
     data = await asyncio.to_thread(datauri.decode, uri)
     if len(data) > limits.max_bytes:
         raise _too_large(limits)
+    _check_space(file, len(data), limits)
     await asyncio.to_thread(file.write, data)
     return len(data)
 

@@ -229,6 +229,7 @@ async def test_a_source_leaves_free_space(out: Path, framing: str) -> None:
 
     limits = LIMITS.model_copy(update={"keep_free_bytes": 1 << 60})
     async with server(answer) as base:
-        with pytest.raises(StorageFull, match="free space in the data directory"):
-            await fetch(base, out, limits)
-    assert not out.exists()
+        for url in (base, "data:video/mp4;base64,AAAA"):
+            with pytest.raises(StorageFull, match="free space in the data directory"):
+                await fetch(url, out, limits)
+            assert not out.exists()
