@@ -205,7 +205,17 @@ async def test_a_token_is_valid_only_for_its_applications(auth: AuthHarness) -> 
     for bad in (token(apps=["other"]), token(account=None)):
         reply = await auth.ask(f"Bearer {bad}", status)
         assert (reply.status_code, reply.json()) == (401, {"detail": WRONG_PATH})
-    for bad in (token(Purpose.UPLOADS), token(lifetime_s=-1.0), token()[:-1], "x", "."):
+    of_an_earlier_version = SIGNER.token(
+        Purpose.APP, {"account": alice.key.account, "apps": ["birefnet"]}, 60.0
+    )
+    for bad in (
+        of_an_earlier_version,
+        token(Purpose.UPLOADS),
+        token(lifetime_s=-1.0),
+        token()[:-1],
+        "x",
+        ".",
+    ):
         assert (await auth.ask(f"Bearer {bad}", status)).status_code == 401
     for path in ("/tokens/", "/storage/auth/token", "/rest/tokens/"):
         assert (await auth.ask(f"Bearer {token()}", path, "POST")).json() == {"detail": WRONG_PATH}
