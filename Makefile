@@ -67,6 +67,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.dials
 	$(BIN)/python -m benchmarks.api
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.report
 
 bench-report: setup

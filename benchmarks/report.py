@@ -13,7 +13,7 @@ from benchmarks.figures import DIRECTORY, Figures
 from benchmarks.tables import TABLES, headline, section
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "5-performance.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("5-performance.md", "7-models.md")))
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.S)
 
 

@@ -71,6 +71,20 @@ PIPELINE = Table(
     }
 )
 
+QUALITY = Table(
+    {
+        "checkpoint": text("checkpoint"),
+        "clip": text("clip"),
+        "MAD": number("mad", ".1f"),
+        "MSE": number("mse", ".1f"),
+        "Grad": number("grad", ".2f"),
+        "Conn": number("conn", ".2f"),
+        "dtSSD": number("dtssd", ".2f"),
+        "S-measure": number("s_measure", ".3f"),
+        "E-measure": number("e_measure", ".3f"),
+    }
+)
+
 # Two columns have the same title; the blanks at the end tell them apart and are not written.
 API = Table(
     {
@@ -129,6 +143,7 @@ TABLES = {
     "dials": DIALS,
     "bulk": BULK,
     "scale": SCALE,
+    "quality": QUALITY,
 }
 
 
