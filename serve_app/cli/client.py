@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import copyfileobj
 from threading import Thread
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 from rich.console import Console
@@ -73,19 +73,39 @@ def progress_bars(console: Console) -> Progress:
 async def cut_out(server: Server, fields: dict[str, Any], label: str, bars: Progress) -> dict[str, Any]:
     """Runs one request through the queue, showing its log and progress, and returns its output.
 
-    Cancelling this coroutine (Ctrl-C) cancels the request. Raises `RequestFailed`.
+    Cancelling this coroutine (Ctrl-C) cancels the request, also one that is just being submitted, and says what became
+    of it. Raises `RequestFailed`.
     """
     async with server.client(timeout=60, headers=server.headers) as client:
+        submission = asyncio.ensure_future(client.post(QUEUE + ENDPOINT, json=fields))
         try:
-            submitted = json_of(await client.post(QUEUE + ENDPOINT, json=fields))
-            try:
-                await _watch(client, submitted["status_url"], label, bars)
-            except asyncio.CancelledError:
-                await client.put(submitted["cancel_url"])
-                raise
+            # Shielded: only its reply names the request that is to be cancelled.
+            submitted = json_of(await asyncio.shield(submission))
+            await _watch(client, submitted["status_url"], label, bars)
             return json_of(await client.get(submitted["response_url"]))
+        except asyncio.CancelledError:
+            bars.console.print(f"{label}: {await _cancel(client, submission)}", soft_wrap=True)
+            raise
         except httpx.TransportError as error:
             raise RequestFailed(f"{server.url} cannot be reached: {error}") from error
+
+
+async def _cancel(client: httpx.AsyncClient, submission: asyncio.Future[httpx.Response]) -> str:
+    """Cancels the request of a submission, which may still be under way, and says what became of it."""
+    try:
+        submitted = await submission
+    except httpx.ConnectError:
+        return "interrupted before it was submitted"
+    except httpx.TransportError as error:
+        return f"interrupted; the service may have accepted it, but its reply was lost: {error}"
+    if not submitted.is_success:
+        return "interrupted; the service had refused it"
+    request = submitted.json()
+    try:
+        json_of(await client.put(request["cancel_url"]))
+    except (httpx.TransportError, RequestFailed) as error:
+        return f"interrupted, but request {request['request_id']} was not cancelled: {error}"
+    return f"interrupted, request {request['request_id']} is cancelled"
 
 
 async def _watch(client: httpx.AsyncClient, status_url: str, label: str, bars: Progress) -> None:
@@ -119,16 +139,22 @@ async def download(server: Server, url: str, path: Path) -> None:
     """Streams a finished file to `path`. A failed transfer leaves no file and raises `RequestFailed`."""
     part = path.with_name(f".{path.name}.part")
     try:
-        async with server.client(timeout=60) as client, client.stream("GET", url) as reply:
-            reply.raise_for_status()
-            with part.open("wb") as file:
-                async for piece in reply.aiter_bytes():
-                    file.write(piece)
+        with part.open("wb") as file:
+            await copy(server, url, file)
         part.replace(path)
-    except httpx.HTTPError as error:
-        raise RequestFailed(f"{url} could not be downloaded: {error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+async def copy(server: Server, url: str, file: BinaryIO) -> None:
+    """Streams a finished file into an open one, which need not be seekable. Raises `RequestFailed`."""
+    try:
+        async with server.client(timeout=60) as client, client.stream("GET", url) as reply:
+            reply.raise_for_status()
+            async for piece in reply.aiter_bytes():
+                file.write(piece)
+    except httpx.HTTPError as error:
+        raise RequestFailed(f"{url} could not be downloaded: {error}") from error
 
 
 async def upload(server: Server, path: Path) -> str:

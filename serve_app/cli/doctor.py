@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -22,6 +23,9 @@ from serve_app.errors import ServiceError, SetupError
 from serve_app.fal import OutputType, Variant
 from serve_app.local.profile import Profile, is_free
 from serve_app.local.service import object_store_bytes, tls_options
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 MIN_FREE = 2 << 30  # bytes of a source, its pieces and the output, for a short video
 MAX_CLOCK_DIFFERENCE_S = 2.0  # leases last 15 s
@@ -112,7 +116,7 @@ def _database(profile: Profile) -> str:
     path = Path(url.database or "")
     if is_sqlite(url) and not path.exists():
         return f"{path} will be created by the first start"
-    difference = asyncio.run(_clock_difference(profile.settings.database_url))
+    difference = asyncio.run(_clock_difference(url))
     if abs(difference) > MAX_CLOCK_DIFFERENCE_S:
         raise Problem(
             f"the clocks of the database and of this machine differ by {difference:.1f} s: set both by NTP, since "
@@ -121,19 +125,19 @@ def _database(profile: Profile) -> str:
     return f"{url.render_as_string()} has the version of this program"
 
 
-async def _clock_difference(url: str) -> float:
+async def _clock_difference(url: URL) -> float:
     """Seconds by which the database's clock is ahead. Raises `SetupError` if it, or its job table, cannot be used."""
     from sqlalchemy import func, select
 
-    from serve_app.database.engine import Database, is_sqlite, parse, translated_errors
+    from serve_app.database.engine import Database, is_sqlite, translated_errors
     from serve_app.database.migrate import check
 
-    database = Database(url)
+    database = Database(url.render_as_string(hide_password=False))
     try:
         await check(database.writer)
-        if is_sqlite(parse(url)):
+        if is_sqlite(url):
             return 0.0
-        with translated_errors(parse(url)):
+        with translated_errors(url):
             ((now,),) = await database.scan(select(func.extract("epoch", func.clock_timestamp())))
         return float(now) - time.time()
     finally:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -13,30 +12,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serve_app.errors import SetupError
-from serve_app.local.profile import Profile
-from serve_app.settings import Settings
+from serve_app.cli.common import LOCAL_PROFILE, Config, DataDir, errors, examples, load, setup_errors
 
 if TYPE_CHECKING:
     from serve_app.accounts.keys import KeyTable
 
 keys_app = typer.Typer(no_args_is_help=True, help="Manage API keys and the webhook signing key.")
-errors = Console(stderr=True, markup=False, highlight=False)
-
-Config = Annotated[Path, typer.Option(help="Profile: a Serve config such as config/local.yaml.")]
-DataDir = Annotated[Path | None, typer.Option(help="Job table and artifacts (default: the profile's).")]
 Result = TypeVar("Result")
-DEFAULT = Path("config/local.yaml")
 
 
-@keys_app.command()
+@keys_app.command(epilog=examples("keys create --name laptop", "keys create --name admin --admin"))
 def create(
     name: Annotated[str, typer.Option(help="What the key is for.")],
     account: Annotated[str | None, typer.Option(help="An existing account (default: a new one).")] = None,
     admin: Annotated[
         bool, typer.Option("--admin", help="Allow administrative requests, such as deleting payloads.")
     ] = False,
-    config: Config = DEFAULT,
+    config: Config = LOCAL_PROFILE,
     data_dir: DataDir = None,
 ) -> None:
     """Create a key and print it. It is shown only once: the service stores a hash."""
@@ -47,8 +39,8 @@ def create(
     print(made.text)
 
 
-@keys_app.command("list")
-def list_keys(config: Config = DEFAULT, data_dir: DataDir = None) -> None:
+@keys_app.command("list", epilog=examples("keys list"))
+def list_keys(config: Config = LOCAL_PROFILE, data_dir: DataDir = None) -> None:
     """List all keys, without their secrets."""
     table = Table("id", "account", "name", "created", "revoked", "admin", box=None, pad_edge=False)
     for key in _with_table(config, data_dir, lambda keys: keys.all()):
@@ -60,10 +52,10 @@ def list_keys(config: Config = DEFAULT, data_dir: DataDir = None) -> None:
     Console(width=200, markup=False, highlight=False).print(table)
 
 
-@keys_app.command()
+@keys_app.command(epilog=examples("keys revoke 00000000-0000-4000-8000-000000000000"))
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The part of the key before the colon.")],
-    config: Config = DEFAULT,
+    config: Config = LOCAL_PROFILE,
     data_dir: DataDir = None,
 ) -> None:
     """Revoke a key permanently. Services notice within `auth.cache_s` seconds."""
@@ -73,7 +65,7 @@ def revoke(
     errors.print(f"revoked {key_id}", soft_wrap=True)
 
 
-@keys_app.command("rotate-webhook")
+@keys_app.command("rotate-webhook", epilog=examples("keys rotate-webhook", "keys rotate-webhook --now"))
 def rotate_webhook(
     at_once: Annotated[
         bool,
@@ -82,14 +74,14 @@ def rotate_webhook(
             help="Sign with the new key now. Receivers that cache the published keys reject it for up to a day.",
         ),
     ] = False,
-    config: Config = DEFAULT,
+    config: Config = LOCAL_PROFILE,
     data_dir: DataDir = None,
 ) -> None:
     """Publish a new webhook signing key. It signs after a day, once receivers have it; old keys stay published."""
     from serve_app.webhooks.signing_keys import CACHED_S, KeyFile
 
-    with _setup_errors():
-        settings = _settings(config, data_dir)
+    with setup_errors():
+        settings = load(config, data_dir).settings
         key = KeyFile(settings.webhook_key_file).rotate(0.0 if at_once else CACHED_S)
     errors.print(f"{key.public['kid']} signs from {_timestamp(key.signs_from)} on", soft_wrap=True)
 
@@ -105,23 +97,8 @@ def _with_table(config: Path, data_dir: Path | None, work: Callable[[KeyTable], 
         finally:
             await table.close()
 
-    with _setup_errors():
-        return asyncio.run(run(_settings(config, data_dir).database_url))
-
-
-def _settings(config: Path, data_dir: Path | None) -> Settings:
-    overrides = {"data_dir": data_dir.absolute()} if data_dir else {}
-    return Profile.load(config, None, **overrides).settings
-
-
-@contextmanager
-def _setup_errors() -> Iterator[None]:
-    """Prints a `SetupError` in one line and exits with status 2."""
-    try:
-        yield
-    except SetupError as error:
-        errors.print(str(error), soft_wrap=True)
-        raise typer.Exit(2) from error
+    with setup_errors():
+        return asyncio.run(run(load(config, data_dir).settings.database_url))
 
 
 def _day(at: float) -> str:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import glob
 import json
+import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 from rich.progress import Progress
 
-from serve_app.cli.client import RequestFailed, Server, cut_out, download, progress_bars, served, upload
+from serve_app.cli.client import RequestFailed, Server, copy, cut_out, download, progress_bars
+from serve_app.cli.sources import STANDARD, expanded, name_of, url_of
 from serve_app.fal import OutputType
-from serve_app.files.upload_names import content_type
 from serve_app.local.service import temporary
 
 console = Console(stderr=True)
@@ -28,7 +28,7 @@ console = Console(stderr=True)
 class Options:
     """What `remove` was asked for.
 
-    out: a file (one source) or a directory; None is the working directory.
+    out: a file (one source), a directory, or - for standard output; None is the working directory.
     fields: the inputs of each request, without the source. jobs: requests under way at the same time.
     overwrite: replace outputs that exist, instead of skipping their sources.
     as_json: print a JSON object for each source instead of the paths written.
@@ -40,19 +40,41 @@ class Options:
     overwrite: bool = False
     as_json: bool = False
 
+    @property
+    def to_stdout(self) -> bool:
+        return self.out == Path(STANDARD)
 
-def is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
+
+class UsageError(Exception):
+    """The arguments do not go together; the message says which."""
 
 
 def remove(sources: Sequence[str], options: Options, server: Server | None, config: Path) -> int:
     """Processes all sources and returns the number of failures.
 
-    server: None starts a temporary one. Raises `StartError` if that fails, and `KeyboardInterrupt` after Ctrl-C, which
-    cancels the requests on the server.
+    server: None starts a temporary one. Raises `UsageError`, `StartError` if the server cannot start, and
+    `KeyboardInterrupt` after Ctrl-C, which cancels the requests on the server.
     """
+    videos = expanded(sources)
+    _check(videos, options)
     with _server(server, config) as target, progress_bars(console) as bars:
-        return asyncio.run(_all(_expanded(sources), options, target, bars))
+        return asyncio.run(_all(videos, options, target, bars))
+
+
+def _check(sources: Sequence[str], options: Options) -> None:
+    """Whether standard input and output can be used as asked. Raises `UsageError`."""
+    if STANDARD in sources and sys.stdin.isatty():
+        raise UsageError("standard input is a terminal: pipe a video into it, as in `< clip.mp4`")
+    if not options.to_stdout:
+        return
+    if len(sources) > 1:
+        raise UsageError(f"standard output takes one video, and these are {len(sources)}: name a directory")
+    if options.fields["output_mask"]:
+        raise UsageError("standard output takes one video: with --mask, name a file")
+    if options.as_json:
+        raise UsageError("standard output takes the video: leave out --json")
+    if sys.stdout.isatty():
+        raise UsageError("standard output is a terminal: send it to a file or a pipe, as in `> subject.webm`")
 
 
 @contextmanager
@@ -66,24 +88,6 @@ def _server(server: Server | None, config: Path) -> Iterator[Server]:
         yield Server(profile.url, profile.verify, local=True)
 
 
-def _expanded(sources: Sequence[str]) -> list[str]:
-    """The sources with directories and patterns replaced by the videos in them. What is neither stays as it is."""
-    found: list[str] = []
-    for source in sources:
-        path = Path(source)
-        if is_url(source) or path.is_file():
-            found.append(source)
-            continue
-        inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(source, recursive=True))  # noqa: PTH207 (as shells do)
-        videos = [str(item) for item in inside if item.is_file() and _is_video(item)]
-        found += sorted(videos) or [source]
-    return list(dict.fromkeys(found))
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() == ".gif" or content_type(path.name).startswith("video/")
-
-
 async def _all(sources: list[str], options: Options, server: Server, bars: Progress) -> int:
     several, running = len(sources) > 1, asyncio.Semaphore(options.jobs)
     claimed: set[Path] = set()
@@ -95,11 +99,11 @@ async def _all(sources: list[str], options: Options, server: Server, bars: Progr
                 if target in claimed:
                     raise RequestFailed(f"{target} is the output of another input: name the outputs apart")
                 claimed.add(target)
-                if target.exists() and not options.overwrite:
+                if target.exists() and not (options.overwrite or options.to_stdout):
                     console.print(f"{source}: skipped, {target} exists (--overwrite replaces it)")
                     _report(source, options, {"skipped": str(target)})
                     return True
-                _report(source, options, await _process(source, target, options.fields, server, bars))
+                _report(source, options, await _process(source, target, options, server, bars))
             except RequestFailed as error:
                 console.print(f"{source}: {error}", style="red")
                 _report(source, options, {"error": str(error)})
@@ -122,20 +126,14 @@ def _report(source: str, options: Options, found: dict[str, Any]) -> None:
 
 
 async def _process(
-    source: str, target: Path, fields: dict[str, Any], server: Server, bars: Progress
+    source: str, target: Path, options: Options, server: Server, bars: Progress
 ) -> dict[str, Any]:
     """The figures of the files written for one source, as in the reply, with the path of each."""
-    with ExitStack() as stack:
-        if is_url(source):
-            url = source
-        elif not Path(source).is_file():
-            kind = "no video in this directory" if Path(source).is_dir() else "no such file"
-            raise RequestFailed(kind)
-        elif server.local:  # it fetches from this machine, so no upload is needed
-            url = stack.enter_context(served(Path(source)))
-        else:
-            url = await upload(server, Path(source))
-        reply = await cut_out(server, {"video_url": url, **fields}, _name(source), bars)
+    async with url_of(source, server) as url:
+        reply = await cut_out(server, {"video_url": url, **options.fields}, name_of(source), bars)
+    if options.to_stdout:
+        await _to_stdout(server, reply["video"]["url"])
+        return {}
     mask = target.with_name(f"{target.stem.removesuffix('-cutout')}-mask{target.suffix}")
     written = {}
     for key, path in (("video", target), ("mask_video", mask)):
@@ -146,14 +144,21 @@ async def _process(
     return written
 
 
+async def _to_stdout(server: Server, url: str) -> None:
+    try:
+        await copy(server, url, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # nor can the interpreter flush at its end
+        raise RequestFailed("standard output was closed before the video was written") from error
+
+
 def _target(source: str, options: Options, several: bool) -> Path:
     """The path of a source's output: in the directory `out`, or the file `out` itself."""
     out, extension = options.out, OutputType(options.fields["video_output_type"]).name.lower()
-    name = f"{Path(_name(source)).stem or 'video'}-cutout.{extension}"
+    name = f"{Path(name_of(source)).stem or 'video'}-cutout.{extension}"
     if out is None:
         return Path(name)
     return out / name if several or out.is_dir() or not out.suffix else out
-
-
-def _name(source: str) -> str:
-    return Path(unquote(urlsplit(source).path)).name if is_url(source) else Path(source).name

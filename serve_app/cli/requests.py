@@ -7,23 +7,22 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
 
 from serve_app.cli.client import RequestFailed, Server, json_of, trust_store
+from serve_app.cli.common import Key, errors, examples
 from serve_app.fal import APP, QUEUE
 
 requests_app = typer.Typer()
-errors = Console(stderr=True)
 
 RequestId = Annotated[
     str, typer.Argument(metavar="ID", help="The request's id, as the submission returned it.")
 ]
 Url = Annotated[str, typer.Option(help="URL of the service.")]
-Key = Annotated[str | None, typer.Option(envvar="FAL_KEY", help="API key.", show_default=False)]
 LOCAL = "http://127.0.0.1:8000"
+ID = "00000000-0000-4000-8000-000000000000"
 
 
-@requests_app.command()
+@requests_app.command(epilog=examples(f"status {ID}", f"status {ID} --server http://127.0.0.1:8000 --json"))
 def status(
     request_id: RequestId,
     server: Url = LOCAL,
@@ -36,13 +35,15 @@ def status(
         print(json.dumps(reply))
         return
     print(reply["status"])
+    if "error" in reply:  # the wire calls failed and cancelled requests COMPLETED
+        print(f"{reply['error_type']}: {reply['error']}")
     if (progress := reply.get("progress")) and progress["frames_total"]:
         print(f"{progress['stage']}: {progress['frames_done']} of {progress['frames_total']} frames")
     for line in reply["logs"]:
         print(f"{line['timestamp']} {line['level']:5} {line['message']}")
 
 
-@requests_app.command()
+@requests_app.command(epilog=examples(f"cancel {ID}"))
 def cancel(request_id: RequestId, server: Url = LOCAL, key: Key = None) -> None:
     """Cancel a request. Exit status 1 if there is none of this id, or if it is over."""
     print(_call("PUT", f"{request_id}/cancel", server, key)["status"])

@@ -17,6 +17,8 @@ from serve_app.errors import NothingProduced
 from serve_app.fal import OutputType, Variant
 from serve_app.in_process.stages import Stages, logger, request_of, workspace
 from serve_app.jobs.request import JobRequest
+from serve_app.runner import completeness
+from serve_app.runner.completeness import Decoded
 from serve_app.runner.plan import output_layout, plan_chunks
 from serve_app.settings import Settings
 
@@ -51,6 +53,7 @@ def cutouts(
 ) -> Generator[CutoutFrame]:
     """Yield the frames of `source` (a path or URL) in order, as arrays; parameters and errors as `remove_background`.
 
+    Damage of the source is logged as a warning (logger `serve_app`), that found while decoding after the last frame.
     Samples that are not square are scaled to squares, as in WebM and GIF. The work is a chunk ahead of the frames that
     are taken, and ends when the iterator is closed.
     """
@@ -71,20 +74,26 @@ def _frames(request: JobRequest, settings: Settings) -> Generator[CutoutFrame]:
         index = stages.index()
         for line in index.damage:
             logger.warning(line)
+        chunks = plan_chunks(index, settings.chunk, output_layout(request, index, settings.picture))
+        decoded: dict[int, Decoded] = {}
         held: tuple[int, Any, Any] | None = None  # its duration depends on the next frame
 
         def frame(tick: int, rgb: Any, matte: Any, end: int) -> CutoutFrame:
             step = index.time_base
             return CutoutFrame((tick - index.origin) * step, (end - tick) * step, rgb, matte)
 
-        chunks = plan_chunks(index, settings.chunk, output_layout(request, index, settings.picture))
         with closing(stages.cutouts(index, chunks)) as made:
-            for _, cutout in made:
+            for chunk, cutout in made:
+                # Without damage, a packet without a frame was none: a hidden frame of VP9, for example.
+                damage = cutout.colour.damage
+                decoded[chunk.number] = Decoded(len(cutout.colour) if damage else chunk.frames, damage)
                 for row, pts in enumerate(cutout.colour.pts.tolist()):
                     if held is not None:
                         yield frame(*held, end=pts)
                     rgb = np.stack([plane[row] for plane in cutout.colour.planes], axis=-1)
                     held = pts, rgb, cutout.matte[row].copy()
+        for line in completeness.damage_lines(index, chunks, decoded):
+            logger.warning(line)
         if held is None:
             raise NothingProduced("No frame of the video could be decoded.", field="video_url")
         end = int(index.pts[-1]) + index.last_duration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,13 @@ _MAX_PLACES = 8  # damaged places listed in one log line
 
 class PlanMismatch(Exception):
     """A chunk of an undamaged source has a different number of frames than packets: plan again from decoded frames."""
+
+
+class Decoded(NamedTuple):
+    """How many frames a chunk gave, and the times in ticks of the damage in it."""
+
+    frames: int
+    damage: tuple[int, ...]
 
 
 def check_chunk(index: Index, chunk: Chunk, piece: Piece, decoded: bool) -> None:
@@ -73,7 +81,7 @@ def join_pieces_of(pieces: Mapping[int, Piece], mask: bool) -> tuple[JoinPiece, 
     )
 
 
-def damage_lines(index: Index, chunks: Sequence[Chunk], pieces: Mapping[int, Piece]) -> list[str]:
+def damage_lines(index: Index, chunks: Sequence[Chunk], pieces: Mapping[int, Piece | Decoded]) -> list[str]:
     """Which frames of the source are damaged, and how many are missing for it; empty for an undamaged source."""
     ticks = sorted({tick for piece in pieces.values() for tick in piece.damage})
     lost = sum(chunk.frames - pieces[chunk.number].frames for chunk in chunks)

@@ -68,6 +68,17 @@ def test_arrays(clip: Path, tmp_path: Path) -> None:
     assert np.array_equal(frame.rgba[..., 3], frame.matte)
 
 
+def test_damage_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the words of `remove_background`, also when only decoding finds it."""
+    settings = Settings(data_dir=tmp_path, segmenter={"engine": "tests.cluster.light:make_engine"})
+    source = CASES["rubbish.mp4"].make(tmp_path)
+    assert sum(1 for _ in cutouts(source, settings=settings)) == 49
+    (found,) = [r.message for r in caplog.records if "The source is damaged" in r.message]
+    caplog.clear()
+    remove_background(source, tmp_path / "cut.mp4", settings=settings)
+    assert found in [record.message for record in caplog.records]
+
+
 def test_closing_ends_the_work(clip: Path, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, segmenter={"engine": "tests.cluster.light:make_engine"})
     before = threading.enumerate()

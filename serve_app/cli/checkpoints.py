@@ -1,0 +1,41 @@
+"""Commands about checkpoints: `pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serve_app.cli.common import errors, examples, load, setup_errors
+from serve_app.errors import CheckpointError
+from serve_app.settings import EMBEDDED
+
+checkpoints_app = typer.Typer()
+
+
+@checkpoints_app.command(epilog=examples("pull --config config/gpu.yaml"))
+def pull(config: Annotated[Path, typer.Option(help="Profile whose checkpoints to fetch.")]) -> None:
+    """Download a profile's checkpoints and lock their commits and digests. Exit status 1 if one is unavailable."""
+    from serve_app.birefnet.hub import LockFile
+    from serve_app.birefnet.hub import pull as fetch
+    from serve_app.birefnet.variants import VARIANTS
+
+    with setup_errors("cannot start: "):
+        settings = load(config).settings
+    wanted = {}
+    for variant, facts in VARIANTS.items():
+        own = settings.segmenter_for(variant)
+        source = own.checkpoint or facts.repository
+        if source != EMBEDDED and not Path(source).expanduser().is_dir():
+            wanted[source, own.revision] = own.lock
+    if not wanted:
+        errors.print("this profile needs no checkpoints from the hub")
+    for (repository, revision), path in sorted(wanted.items()):
+        assert path is not None  # `segmenter_for` always sets one
+        try:
+            entry = fetch(repository, revision, LockFile(path))
+        except CheckpointError as error:
+            errors.print(str(error), style="red")
+            raise typer.Exit(1) from error
+        print(f"{repository} {entry.commit} locked in {path}", flush=True)
