@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_STAMP := tests/clients/node_modules/.installed
 
-.PHONY: help setup node demo serve check test test-all test-fast test-gpu fuzz bench bench-report bulk train clean
+.PHONY: help setup node demo serve check test test-all test-fast test-gpu fuzz bench bench-report docs bulk train clean
 
 help:
 	@echo "make demo       remove the background of a clip, results in demo-output/"
@@ -16,6 +16,7 @@ help:
 	@echo "make node       the official JavaScript client, for the tests that drive it (needs Node and npm)"
 	@echo "make check      ruff, mypy, and the order of the packages"
 	@echo "make bench      the benchmarks behind the tables of README and docs, and these tables (bench-report: them alone)"
+	@echo "make docs       write docs/9-api-reference.md from the code"
 	@echo "make bulk       memory under a 1 GB upload and a slow reader of 1 GB (18 minutes)"
 	@echo "make train      train the embedded checkpoint again (hours; see training/README.md)"
 
@@ -72,6 +73,9 @@ bench: setup
 
 bench-report: setup
 	$(BIN)/python -m benchmarks.report
+
+docs: setup
+	$(BIN)/python -W ignore -m docs.reference
 
 bulk: setup
 	$(BIN)/python -m benchmarks.bulk

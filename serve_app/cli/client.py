@@ -63,7 +63,7 @@ def trust_store() -> ssl.SSLContext:
 def progress_bars(console: Console) -> Progress:
     """A context manager that shows the log and progress of the requests under way."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} frames{task.fields[rate]}"),
     )

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 
 from serve_app.cli.client import RequestFailed, Server, copy, cut_out, download, progress_bars
+from serve_app.cli.common import errors
 from serve_app.cli.sources import STANDARD, expanded, name_of, url_of
 from serve_app.fal import OutputType
 from serve_app.local.service import temporary
-
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def remove(sources: Sequence[str], options: Options, server: Server | None, conf
     """
     videos = expanded(sources)
     _check(videos, options)
-    with _server(server, config) as target, progress_bars(console) as bars:
+    with _server(server, config) as target, progress_bars(errors) as bars:
         return asyncio.run(_all(videos, options, target, bars))
 
 
@@ -82,7 +80,7 @@ def _server(server: Server | None, config: Path) -> Iterator[Server]:
     if server is not None:
         yield server
         return
-    console.print("starting a server …")
+    errors.print("starting a server …")
     with temporary(config) as profile:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray has put its own in its place
         yield Server(profile.url, profile.verify, local=True)
@@ -100,12 +98,12 @@ async def _all(sources: list[str], options: Options, server: Server, bars: Progr
                     raise RequestFailed(f"{target} is the output of another input: name the outputs apart")
                 claimed.add(target)
                 if target.exists() and not (options.overwrite or options.to_stdout):
-                    console.print(f"{source}: skipped, {target} exists (--overwrite replaces it)")
+                    errors.print(f"{source}: skipped, {target} exists (--overwrite replaces it)")
                     _report(source, options, {"skipped": str(target)})
                     return True
                 _report(source, options, await _process(source, target, options, server, bars))
             except RequestFailed as error:
-                console.print(f"{source}: {error}", style="red")
+                errors.print(f"{source}: {error}", style="red")
                 _report(source, options, {"error": str(error)})
                 return False
             return True
