@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import shutil
 import sys
@@ -51,7 +52,7 @@ async def url_of(source: str, server: Server) -> AsyncIterator[str]:
         with TemporaryDirectory(prefix="birefnet-stdin-") as directory:
             path = Path(directory) / "stdin"
             with path.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+                await asyncio.to_thread(shutil.copyfileobj, sys.stdin.buffer, file)
             if not path.stat().st_size:
                 raise RequestFailed("standard input is empty")
             async with _url_of_file(path, server) as url:
