@@ -8,10 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.progress import Progress
 
@@ -29,7 +29,7 @@ class Options:
     out: a file (one source), a directory, or - for standard output; None is the working directory.
     fields: the inputs of each request, without the source. jobs: requests under way at the same time.
     overwrite: replace outputs that exist, instead of skipping their sources.
-    as_json: print a JSON object for each source instead of the paths written.
+    as_json: print a JSON object for each source instead of the paths written. stdout: where results go.
     """
 
     out: Path | None
@@ -37,6 +37,7 @@ class Options:
     jobs: int = 1
     overwrite: bool = False
     as_json: bool = False
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
 
     @property
     def to_stdout(self) -> bool:
@@ -55,7 +56,12 @@ def remove(sources: Sequence[str], options: Options, server: Server | None, conf
     """
     videos = expanded(sources)
     _check(videos, options)
-    with _server(server, config) as target, progress_bars(errors) as bars:
+    # Ray prints to standard output, where only results belong.
+    with (
+        redirect_stdout(sys.stderr),
+        _server(server, config) as target,
+        progress_bars(errors) as bars,
+    ):
         return asyncio.run(_all(videos, options, target, bars))
 
 
@@ -71,7 +77,7 @@ def _check(sources: Sequence[str], options: Options) -> None:
         raise UsageError("standard output takes one video: with --mask, name a file")
     if options.as_json:
         raise UsageError("standard output takes the video: leave out --json")
-    if sys.stdout.isatty():
+    if options.stdout.isatty():
         raise UsageError("standard output is a terminal: send it to a file or a pipe, as in `> subject.webm`")
 
 
@@ -116,11 +122,11 @@ async def _all(sources: list[str], options: Options, server: Server, bars: Progr
 def _report(source: str, options: Options, found: dict[str, Any]) -> None:
     """Prints what became of a source on standard output."""
     if options.as_json:
-        print(json.dumps({"source": source, **found}), flush=True)
+        print(json.dumps({"source": source, **found}), file=options.stdout, flush=True)
         return
     for key in ("video", "mask_video"):
         if key in found:
-            print(found[key]["path"], flush=True)
+            print(found[key]["path"], file=options.stdout, flush=True)
 
 
 async def _process(
@@ -130,7 +136,7 @@ async def _process(
     async with url_of(source, server) as url:
         reply = await cut_out(server, {"video_url": url, **options.fields}, name_of(source), bars)
     if options.to_stdout:
-        await _to_stdout(server, reply["video"]["url"])
+        await _to_stdout(server, reply["video"]["url"], options.stdout)
         return {}
     mask = target.with_name(f"{target.stem.removesuffix('-cutout')}-mask{target.suffix}")
     written = {}
@@ -142,10 +148,10 @@ async def _process(
     return written
 
 
-async def _to_stdout(server: Server, url: str) -> None:
+async def _to_stdout(server: Server, url: str, stdout: TextIO) -> None:
     try:
-        await copy(server, url, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        await copy(server, url, stdout.buffer)
+        stdout.buffer.flush()
     except BrokenPipeError as error:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
