@@ -153,9 +153,7 @@ async def _to_stdout(server: Server, url: str, stdout: TextIO) -> None:
         await copy(server, url, stdout.buffer)
         stdout.buffer.flush()
     except BrokenPipeError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # nor can the interpreter flush at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # nor can the interpreter flush at its end
         raise RequestFailed("standard output was closed before the video was written") from error
 
 
