@@ -15,6 +15,7 @@ from typer.main import get_command
 
 import serve_app
 from docs.tables import default_of, described, models_in, settings_section, table, type_of, value_of
+from serve_app.accounts.quotas import Quotas
 from serve_app.api.app import make_app
 from serve_app.api.schema import VideoInput, VideoOutput
 from serve_app.api.services import Services
@@ -69,6 +70,7 @@ def _routes() -> Iterator[str]:
             verifier=None,
             public_url=None,
             limits=settings.ingress,
+            quotas=Quotas(settings.quotas),
             uploads=settings.uploads,
         )
         document = make_app(services).openapi()
