@@ -120,10 +120,10 @@ def test_a_run_that_broke_off_is_taken_up_again_with_its_key(service: Service, u
 
 def test_hosts_stand_for_prefixes(service: Service, url: UrlOf) -> None:
     reply = service.client.post(
-        ENDPOINT, json={"video_url": url(SHORT)}, headers={"Host": "queue.example.org:8443"}
+        ENDPOINT, json={"video_url": url(SHORT)}, headers={"Host": "queue.localhost:8443"}
     )
     found = reply.json()
     assert found["status_url"] == (
-        f"http://queue.example.org:8443/fal-ai/birefnet/requests/{found['request_id']}/status"
+        f"http://queue.localhost:8443/fal-ai/birefnet/requests/{found['request_id']}/status"
     )
     wait_until(lambda: status(service, found["request_id"])["status"] == "COMPLETED")
