@@ -5,6 +5,7 @@ STAMP := .venv/.installed
 NODE_STAMP := tests/clients/node_modules/.installed
 
 .PHONY: help setup node demo serve check test test-all test-fast test-gpu fuzz bench bench-report docs bulk train clean
+.PHONY: help setup node clients demo serve check test test-all test-fast test-gpu fuzz bench bench-report bulk train clean
 
 help:
 	@echo "make demo       remove the background of a clip, results in demo-output/"
@@ -14,6 +15,7 @@ help:
 	@echo "make test-gpu   the tests that need a CUDA device, and fail without one"
 	@echo "make fuzz       20,000 broken files through the media processes (half an hour; the long tests take 1,000)"
 	@echo "make node       the official JavaScript client, for the tests that drive it (needs Node and npm)"
+	@echo "make clients    the table of clients in docs/2-clients.md: installs and tries each version (needs Node, npm, Chromium)"
 	@echo "make check      ruff, mypy, and the order of the packages"
 	@echo "make bench      the benchmarks behind the tables of README and docs, and these tables (bench-report: them alone)"
 	@echo "make docs       write docs/9-api-reference.md from the code"
@@ -33,6 +35,9 @@ node: $(NODE_STAMP)
 $(NODE_STAMP): tests/clients/package.json tests/clients/package-lock.json
 	npm --prefix tests/clients ci --no-audit --no-fund
 	@touch $(NODE_STAMP)
+
+clients: setup
+	$(BIN)/python -m tests.clients.versions
 
 demo: setup
 	$(BIN)/birefnet-serve demo

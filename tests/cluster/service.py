@@ -143,9 +143,11 @@ class Service:
 
 
 @contextmanager
-def running_service(data_dir: Path, tls: bool = False, names: bool = False) -> Iterator[Service]:
+def running_service(
+    data_dir: Path, tls: bool = False, names: bool = False, environment: Mapping[str, str] | None = None
+) -> Iterator[Service]:
     """A service that is stopped on exit and must leave no process behind."""
-    service = Service.start(data_dir, tls=tls, names=names)
+    service = Service.start(data_dir, tls=tls, names=names, environment=environment)
     yield service
     started = descendants(service.process.pid)
     assert len(started) > 5

@@ -1,0 +1,3 @@
+import { createPageRouterHandler } from "@fal-ai/server-proxy/nextjs";
+
+export default createPageRouterHandler({ allowedEndpoints: ["fal-ai/birefnet/v2/video", "fal-ai/birefnet/**"] });
