@@ -9,6 +9,7 @@ The engine of the service is a light one: what is tried is the protocol.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ def target(directory: Path) -> Iterator[Target]:
         make(sources / clip.name, clip)
     media = MediaServer(sources)
     try:
-        environment = light.ENVIRONMENT | {light.FRAME_S: "0.02"}
+        origins = json.dumps([media.url("").rstrip("/")])  # of the page, as the service asks for no keys
+        environment = light.ENVIRONMENT | {light.FRAME_S: "0.02", "BIREFNET_AUTH__ORIGINS": origins}
         with running_service(directory / "data", tls=True, names=True, environment=environment) as service:
             yield Target(service, (media.url(SHORT.name), media.url(LONG.name)))
     finally:

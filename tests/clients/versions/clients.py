@@ -12,6 +12,7 @@ FUNCTIONS = {
     "queue": "submit, status, result",
     "events": "status events",
     "cancel": "cancel",
+    "error": "error for wrong input",
     "upload": "upload",
     "large_upload": "upload of 101 MiB",
 }

@@ -12,6 +12,8 @@ from tests.clients.versions.clients import CLIENTS, FUNCTIONS, PROXIES, Client
 FILE = Path(__file__).parent / "replies.json"
 PAGE = Path(__file__).parents[3] / "docs" / "2-clients.md"
 
+_CHANGING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|eyJ[\w.-]+|logs=[01]")  # in messages: ids, tokens, options
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -50,7 +52,8 @@ def _cell(reply: Reply | None, reasons: list[str]) -> str:
         return "–"
     if reply.outcome == "works":
         return f"works, {reply.remark}" if reply.remark else "works"
-    reason = re.sub(r"\s+", " ", reply.remark or "no reason given").replace("`", "'")[:300]
+    reason = _CHANGING.sub("…", (reply.remark or "no reason given").strip().splitlines()[0])
+    reason = reason.replace("`", "'")[:300]
     if reason not in reasons:
         reasons.append(reason)
     return f"fails ({reasons.index(reason) + 1})"

@@ -21,7 +21,9 @@ try {
   const mp4 = new TextDecoder().decode(video.uint8Array.slice(4, 8)) === "ftyp";
   outcome = mp4 ? { outcome: "works" } : { outcome: "fails", remark: "the output is no MP4" };
 } catch (error) {
-  outcome = { outcome: "fails", remark: [error.message, error.cause?.message].filter(Boolean).join("; ") };
+  let first = error;
+  while (first.cause) first = first.cause;
+  outcome = { outcome: "fails", remark: first.message };
 }
 console.log(JSON.stringify(outcome));
 process.exit();

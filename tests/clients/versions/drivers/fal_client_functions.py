@@ -71,6 +71,15 @@ def cancel(short: str, long: str) -> None:
     assert status["error_type"] == "client_cancelled", status
 
 
+def error(short: str, long: str) -> None:
+    try:
+        fal_client.run(ENDPOINT, arguments={})
+    except Exception as refused:
+        assert "422" in str(refused) or "video_url" in str(refused), str(refused)
+    else:
+        raise AssertionError("no error is raised")
+
+
 def arrives(upload: Any, source: Any, data: bytes, *kind: str) -> str | None:
     """The URL of an upload, None if it is not what was sent. Without the fallback of newer versions, which would hide
     a failure.

@@ -68,6 +68,15 @@ def cancel(short: str, long: str) -> None:
     assert isinstance(status, apps.Completed) and status.error_type == "client_cancelled", status
 
 
+def error(short: str, long: str) -> None:
+    try:
+        apps.run(APP, {}, path=PATH)
+    except Exception as refused:
+        assert "422" in str(refused) or "video_url" in str(refused), str(refused)
+    else:
+        raise AssertionError("no error is raised")
+
+
 def uploaded(data: bytes, name: str, kind: str) -> str:
     """Without its fallback, which would hide a failure."""
     with tempfile.TemporaryDirectory() as directory:

@@ -82,6 +82,15 @@ const functions = {
     check(after.error_type === "client_cancelled", `after: ${JSON.stringify(after)}`);
   },
 
+  error: async (fal) => {
+    const refused = await fal.run(ENDPOINT, { input: {} }).then(
+      () => null,
+      (error) => error,
+    );
+    check(refused, "no error is thrown");
+    check(refused.status === 422, `the status is ${refused.status}`);
+  },
+
   upload: async (fal, { short }) => {
     const file = new File([await bytesOf(short)], "my clip.mp4", { type: "video/mp4" });
     await upload(fal, file);

@@ -1,5 +1,5 @@
 // The same for @tanstack/ai-fal: its video adapter submits, asks for the state, and returns the URL.
-import { createFalVideo } from "@tanstack/ai-fal";
+import { falVideo } from "@tanstack/ai-fal";
 import { attempt } from "./functions.mjs";
 
 const ENDPOINT = "fal-ai/birefnet/v2/video";
@@ -7,7 +7,7 @@ const [name, short] = process.argv.slice(2);
 const quiet = { request: () => {}, errors: () => {} };
 
 // The adapter in the shape of the official client, as far as it goes.
-const adapter = createFalVideo(ENDPOINT, { apiKey: "any:key" });
+const adapter = falVideo(ENDPOINT, { apiKey: "any:key" });
 const client = {
   config: () => {},
   storage: {},
