@@ -4,8 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NODE_STAMP := tests/clients/node_modules/.installed
 
-.PHONY: help setup node demo serve check test test-all test-fast test-gpu fuzz bench bench-report docs bulk train clean
-.PHONY: help setup node clients demo serve check test test-all test-fast test-gpu fuzz bench bench-report bulk train clean
+.PHONY: help setup node clients demo serve check test test-all test-fast test-gpu fuzz bench bench-report docs bulk train clean
 
 help:
 	@echo "make demo       remove the background of a clip, results in demo-output/"

@@ -62,6 +62,8 @@ class QueueRoutes:
             },
             openapi_extra=logged,
         )
+        # Where the `fal` SDK asks; there are no redirects.
+        router.add_api_route(path + "/status/", self.status, methods=["GET"], include_in_schema=False)
         router.add_api_route(
             path + "/status/stream",
             self.stream,
