@@ -5,6 +5,7 @@
     PUT  {access_url}/multipart/{uploadId}/{n}  Bearer    a part                              -> ETag
     POST {access_url}/multipart/{uploadId}/complete
     PUT  /files/upload?token=                   token     a whole file, initiated by the API
+    POST /files/upload/multipart/{token}/{n}    token     where to put a part                 -> upload_url
     PUT  /files/upload/multipart/{token}/{n}    token     a part of one, initiated by the API -> partNumber, etag
     POST /files/upload/multipart/{token}/complete
 
@@ -15,7 +16,7 @@ a JSON content type breaks the JavaScript client.
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -33,9 +34,9 @@ MAX_COMPLETION_BYTES = 4 << 20  # of the JSON list of parts; 10,000 parts take 1
 
 
 class Part(BaseModel):
-    """A part in the request that completes an upload."""
+    """A part in the request that completes an upload; the `fal` SDK writes `part_number`."""
 
-    partNumber: int
+    partNumber: int = Field(validation_alias=AliasChoices("partNumber", "part_number"))
     etag: str
 
 
@@ -63,6 +64,7 @@ class UploadRoutes:
             Route("/files/upload", self.put, methods=["PUT"]),
             Route("/files/upload/multipart", self.initiate, methods=["POST"]),
             Route("/files/upload/multipart/{token}/complete", self.complete_with_token, methods=["POST"]),
+            Route("/files/upload/multipart/{token}/{number}", self.announce_part, methods=["POST"]),
             Route("/files/upload/multipart/{token}/{number}", self.put_part_with_token, methods=["PUT"]),
             Route(parts + "/complete", self.complete, methods=["POST"]),
             Route(parts + "/{number}", self.put_part, methods=["PUT"]),
@@ -98,6 +100,12 @@ class UploadRoutes:
         grant = Grant.read(self._signer, Purpose.PUT, request.query_params.get("token", ""))
         await self._uploads.put(grant, _body(request))
         return JSONResponse({"access_url": self._url(grant.name, request)})
+
+    async def announce_part(self, request: Request) -> Response:
+        """For the `fal` SDK, which asks for the URL of each part: the same one, by another method."""
+        self._grant_in_token(request)
+        base = self._public_url or str(request.base_url)
+        return JSONResponse({"upload_url": base.rstrip("/") + request.url.path})
 
     async def put_part_with_token(self, request: Request) -> Response:
         return await self._part(self._grant_in_token(request), request)

@@ -181,6 +181,15 @@ async def test_unknown_ids(harness: ApiHarness, form: str, job_id: str) -> None:
             assert uuid.UUID(reply.headers["x-fal-request-id"])
 
 
+async def test_the_fal_sdk_asks_with_a_slash_at_the_end(harness: ApiHarness) -> None:
+    async with harness.client() as client, harness.runner():
+        url = f"/queue{APP}/requests/{(await client.post(SUBMIT, json=INPUT)).json()['request_id']}"
+        await client.get(url + "/status/stream")  # ends with the job
+        reply = await client.get(url + "/status/")
+        assert (reply.status_code, reply.json()["status"]) == (200, "COMPLETED")
+        assert (await client.get(url + "/")).json() == (await client.get(url)).json()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -191,8 +200,7 @@ async def test_unknown_ids(harness: ApiHarness, form: str, job_id: str) -> None:
         ("POST", f"/queue{APP}/requests/{UNKNOWN_ID}/cancel", 405),
         ("GET", f"/queue{APP}/requests/{UNKNOWN_ID}/cancel", 405),
         ("PUT", f"/queue{APP}/requests/{UNKNOWN_ID}", 405),
-        ("GET", f"/queue{APP}/requests/{UNKNOWN_ID}/", 404),
-        ("GET", f"/queue{APP}/requests/{UNKNOWN_ID}/status/", 404),
+        ("PUT", f"/queue{APP}/requests/{UNKNOWN_ID}/cancel/", 404),
         ("POST", f"/queue{APP}", 404),
         ("GET", f"{APP}/requests/{UNKNOWN_ID}", 404),
     ],

@@ -183,6 +183,20 @@ async def test_parts_with_a_token(client: httpx.AsyncClient, store: Artifacts) -
     assert whole(store) == [name]
 
 
+async def test_parts_as_the_fal_sdk_sends_them(client: httpx.AsyncClient, store: Artifacts) -> None:
+    """It asks for the URL of each part, and completes with names of its own."""
+    name = new_upload("v.webm", "video/webm", 0)
+    path = f"/files/upload/multipart/{parts_token(SIGNER, name, None)}"
+    found = []
+    for number, data in split(DATA, 77_777).items():
+        url = (await client.post(f"{path}/{number}")).raise_for_status().json()["upload_url"]
+        reply = (await client.put(url, content=data)).raise_for_status()
+        found.append({"part_number": number, "etag": reply.headers["etag"].strip('"')})
+    (await client.post(f"{path}/complete", json={"parts": found})).raise_for_status()
+    assert (await client.get(SIGNER.file_path(name))).content == DATA
+    assert (await client.post(f"{path[:-1]}/1")).status_code == 401
+
+
 async def test_parts_outlive_the_server(parts: Parts, serve: Serve, store: Artifacts) -> None:
     await parts.put(1, b"one")
     second = await serve(make_files_app(store, SIGNER, LIMITS))

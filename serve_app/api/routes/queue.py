@@ -64,6 +64,7 @@ class QueueRoutes:
         )
         # Where the `fal` SDK asks; there are no redirects.
         router.add_api_route(path + "/status/", self.status, methods=["GET"], include_in_schema=False)
+        router.add_api_route(path + "/", self.result, methods=["GET"], include_in_schema=False)
         router.add_api_route(
             path + "/status/stream",
             self.stream,
