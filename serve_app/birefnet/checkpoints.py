@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from serve_app.birefnet.configuration import SWIN, BiRefNetConfig
 from serve_app.birefnet.hub import WEIGHTS, LockFile, locate
 from serve_app.birefnet.modeling import BiRefNetForImageSegmentation
+from serve_app.birefnet.tile_orders import TileOrders
 from serve_app.errors import CheckpointMismatch, CheckpointMissing
 from serve_app.settings import EMBEDDED, SegmenterSettings
 
@@ -28,12 +29,17 @@ TRAIN_ONLY = ("decoder.conv_ms_spvn_", "decoder.gdt_convs_pred_")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Weights that fit their network. `max_size`: the operating size is clamped to it (embedded checkpoint only)."""
+    """Weights that fit their network.
+
+    max_size: the operating size is clamped to it (embedded checkpoint only).
+    own_config: the configuration is written beside the weights, tile order included, as the published ones do not.
+    """
 
     name: str
     weights: Path
     config: BiRefNetConfig
     max_size: int | None = None
+    own_config: bool = False
 
     def digest(self) -> str:
         """SHA-256 of the weights and the configuration, in hexadecimal."""
@@ -74,10 +80,15 @@ def find(source: str, settings: SegmenterSettings) -> Checkpoint:
     embedded = source == EMBEDDED
     directory = EMBEDDED_DIR if embedded else _directory(source) or _from_hub(source, settings)
     shapes = _header(directory / WEIGHTS)
-    config = _config(directory, shapes)
+    config = _own_config(directory)
+    own = config is not None
+    if config is None:
+        config = _published_config(directory, shapes)
+        if settings.tile_orders and (order := TileOrders(settings.tile_orders).of(directory / WEIGHTS)):
+            config.tile_order = order
     _compare(shapes, config, directory)
     name = "embedded birefnet-mini" if embedded else source
-    return Checkpoint(name, directory / WEIGHTS, config, EMBEDDED_SIZE if embedded else None)
+    return Checkpoint(name, directory / WEIGHTS, config, EMBEDDED_SIZE if embedded else None, own)
 
 
 def _from_hub(repository: str, settings: SegmenterSettings) -> Path:
@@ -106,8 +117,8 @@ def _header(path: Path) -> dict[str, tuple[int, ...]]:
         raise CheckpointMismatch(f"{path} is not a safetensors file: {error}. Download it again.") from error
 
 
-def _config(directory: Path, shapes: dict[str, tuple[int, ...]]) -> BiRefNetConfig:
-    """Our own `config.json` if there is one, otherwise the published network that has this width."""
+def _own_config(directory: Path) -> BiRefNetConfig | None:
+    """Our own `config.json` if there is one."""
     path = directory / "config.json"
     if path.is_file():
         try:
@@ -117,6 +128,11 @@ def _config(directory: Path, shapes: dict[str, tuple[int, ...]]) -> BiRefNetConf
                 return config
         except (ValueError, TypeError, AttributeError) as error:
             raise CheckpointMismatch(f"{path} is not a configuration: {error}") from error
+    return None
+
+
+def _published_config(directory: Path, shapes: dict[str, tuple[int, ...]]) -> BiRefNetConfig:
+    """The published network that has this width."""
     width = shapes.get("bb.patch_embed.proj.weight", (0,))[0]
     for backbone, shape in SWIN.items():
         if shape.width == width:

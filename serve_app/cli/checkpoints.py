@@ -11,21 +11,43 @@ import typer
 
 from serve_app.cli.common import LOCAL_PROFILE, AsJson, Config, DataDir, errors, examples, load, setup_errors
 from serve_app.errors import CheckpointError
-from serve_app.settings import EMBEDDED
+from serve_app.settings import EMBEDDED, Settings
 
 checkpoints_app = typer.Typer()
 
 
-@checkpoints_app.command(epilog=examples("models", "models --config config/gpu.yaml --json"))
-def models(config: Config = LOCAL_PROFILE, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+CLIPS = Path("tests/data/clips")
+
+
+@checkpoints_app.command(
+    epilog=examples("models", "models --config config/gpu.yaml --json", "models --check --out checked")
+)
+def models(
+    config: Config = LOCAL_PROFILE,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Run each checkpoint at hand on the demo clip, in both tile orders."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the sheets of --check (default: in the data directory).")
+    ] = None,
+    size: Annotated[int, typer.Option(min=32, help="Operating size of --check, a multiple of 32.")] = 1024,
+) -> None:
     """List the models of a profile: checkpoint, network, size, licence, where it is loaded from, how fast it last ran.
 
-    Nothing is downloaded or run. The rate is that of the last finished request in the job table.
+    Nothing is downloaded. The rate is that of the last finished request in the job table. --check compares mattes with
+    stored ones, and records for checkpoints of the published shape which tile order agrees better; loading honours it.
     """
     from serve_app.cli.models import models as listed
 
     with setup_errors():
-        found = listed(load(config, data_dir).settings)
+        settings = load(config, data_dir).settings
+        if check:
+            _check(settings, out or settings.data_dir / "models", size, as_json)
+            return
+        found = listed(settings)
     if as_json:
         print(json.dumps([asdict(model) for model in found], indent=2))
         return
@@ -39,6 +61,23 @@ def models(config: Config = LOCAL_PROFILE, data_dir: DataDir = None, as_json: As
             f"  loaded from  {model.loaded_from or model.problem}\n"
             f"  last ran     {'not measured here' if rate is None else f'{rate:.1f} frames/s'}"
         )
+
+
+def _check(settings: Settings, out: Path, size: int, as_json: bool) -> None:
+    from serve_app.cli.model_check import check
+
+    clip, mattes = CLIPS / "bigbuckbunny.mp4", CLIPS / "bigbuckbunny-mattes.png"
+    if not mattes.is_file():
+        errors.print(f"{mattes} does not exist: run this from the repository root")
+        raise typer.Exit(2)
+    for done in check(settings, clip, mattes, out, size):
+        if as_json:
+            print(json.dumps(asdict(done), default=str), flush=True)
+            continue
+        figures = ", ".join(f"{order} {share:.3f}" for order, share in done.agreement.items())
+        verdict = f"{done.better} agrees better" if done.better else "no difference that decides"
+        recorded = ", recorded" if done.recorded else ""
+        print(f"{done.checkpoint}: {figures}: {verdict}{recorded}\n  mattes in {done.sheet}", flush=True)
 
 
 @checkpoints_app.command(epilog=examples("pull --config config/gpu.yaml"))

@@ -25,11 +25,13 @@ def contact_sheet(source: Path, cutout: Path, out: Path, rows: int = 5, width: i
     count = _count(cutout)
     wanted = [count * (2 * row + 1) // (2 * rows) for row in range(rows)]
     lines = []
-    for (original, _), (colour, alpha) in zip(_pick(source, wanted), _pick(cutout, wanted), strict=True):
-        images = [_small(image, width) for image in (original, np.repeat(alpha[:, :, None], 3, 2))]
-        images.append(_small(over_checkerboard(colour, alpha), width))
-        lines.append(_stack(images, axis=1))
-    _write_png(_stack(lines, axis=0), out)
+    for (original, _), (colour, alpha) in zip(
+        picked_frames(source, wanted), picked_frames(cutout, wanted), strict=True
+    ):
+        images = [small(image, width) for image in (original, np.repeat(alpha[:, :, None], 3, 2))]
+        images.append(small(over_checkerboard(colour, alpha), width))
+        lines.append(stack(images, axis=1))
+    write_png(stack(lines, axis=0), out)
 
 
 def over_checkerboard(colour: Image, alpha: Image, cell: int = 24) -> Image:
@@ -40,7 +42,7 @@ def over_checkerboard(colour: Image, alpha: Image, cell: int = 24) -> Image:
     return (colour * share + board * (1 - share)).round().astype(np.uint8)
 
 
-def _pick(path: Path, wanted: list[int]) -> list[tuple[Image, Image]]:
+def picked_frames(path: Path, wanted: list[int]) -> list[tuple[Image, Image]]:
     """(RGB [H, W, 3], alpha [H, W]) of the frames with the numbers `wanted`, which ascend."""
     found: list[tuple[Image, Image]] = []
     with av.open(str(path)) as container:
@@ -67,13 +69,14 @@ def _frames(container: InputContainer) -> Iterator[VideoFrame]:
         yield from decoder.decode(packet)
 
 
-def _small(image: Image, width: int) -> Image:
+def small(image: Image, width: int) -> Image:
+    """RGB [H, W, 3] at another width, the height in proportion."""
     height = round(image.shape[0] * width / image.shape[1])
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     return frame.reformat(width=width, height=height, format="rgb24").to_ndarray()  # type: ignore[return-value]
 
 
-def _stack(images: list[Image], axis: int) -> Image:
+def stack(images: list[Image], axis: int) -> Image:
     """Concatenates images along `axis` with white gaps."""
     shape = list(images[0].shape)
     shape[axis] = GAP
@@ -82,7 +85,8 @@ def _stack(images: list[Image], axis: int) -> Image:
     return np.concatenate(parts[:-1], axis=axis)
 
 
-def _write_png(image: Image, path: Path) -> None:
+def write_png(image: Image, path: Path) -> None:
+    """Writes RGB [H, W, 3]."""
     encoder = av.CodecContext.create("png", "w")
     encoder.width, encoder.height, encoder.pix_fmt = image.shape[1], image.shape[0], "rgb24"
     encoder.time_base = Fraction(1)

@@ -183,6 +183,7 @@ class Settings(BaseSettings):
             chosen = chosen.model_copy(update={**own, "scale": scale})
         places = {
             "lock": chosen.lock or self.data_dir / "checkpoints.lock.json",
+            "tile_orders": chosen.tile_orders or self.data_dir / "tile-orders.json",
             "cache": chosen.cache or self.engines_dir,
         }
         chosen = chosen.model_copy(update=places)

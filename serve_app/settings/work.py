@@ -63,6 +63,7 @@ class SegmenterSettings(Part):
     revision: str = "main"
     offline: bool = False  # use only the hub's cache, as filled by `birefnet-serve pull`
     lock: Path | None = None  # file of enforced commits and digests; default: in the data directory
+    tile_orders: Path | None = None  # what `models --check` recorded; default: in the data directory
     cache: Path | None = None  # directory of networks compiled by OpenVINO; default: in the data directory
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
