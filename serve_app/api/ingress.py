@@ -88,6 +88,7 @@ class Ingress:
                 None if settings.files.upstream else settings.files.port,
                 FileLinks(signer, artifacts),
                 settings.files.public_url,
+                tls=settings.tls is not None,
             ),
             webhook_keys=KeyFile(settings.webhook_key_file),
             verifier=Verifier(self._keys, settings.auth.cache_s) if settings.auth.required else None,

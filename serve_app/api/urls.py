@@ -40,11 +40,15 @@ def base_url(request: Request, prefix: str, public_url: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileUrls:
-    """Base URLs of the file server: `public_url`, or the request's host with `port` (None: the request's port)."""
+    """Base URLs of the file server: `public_url`, or the request's host with `port` (None: the request's port).
+
+    tls: whether that port speaks https; the scheme of the request does not tell, as a proxy may end TLS before the API.
+    """
 
     port: int | None
     links: FileLinks
     public_url: str | None = None
+    tls: bool = False
 
     def of(self, name: str, request: Request) -> str:
         """The URL of the artifact `name` for the client that sent `request`."""
@@ -55,6 +59,6 @@ class FileUrls:
         if self.public_url:
             return self.public_url.rstrip("/")
         host, port = authority(request)
-        if self.port is not None:
-            port = f":{self.port}"
-        return f"{request.url.scheme}://{host}{port}"
+        if self.port is None:
+            return f"{request.url.scheme}://{host}{port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"

@@ -58,7 +58,7 @@ def _migrate_server(url: URL) -> str:
 
 def _migrate_file(url: URL) -> str:
     path = Path(url.database or "")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the data directory: requests and results
     engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S})
     with _file_lock(path):
         _enable_wal(engine)

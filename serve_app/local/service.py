@@ -55,7 +55,7 @@ def running(profile: Profile) -> Iterator[Profile]:
     # Ray listens on every address and would run anybody's code: only this run's processes know the token.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
-    profile.settings.data_dir.mkdir(parents=True, exist_ok=True)
+    profile.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     import ray  # after the environment is set
     from ray import serve
 

@@ -60,7 +60,7 @@ async def test_the_content_type_does_not_matter(harness: ApiHarness, content_typ
     [
         ("http://127.0.0.1:8000", None, "http://127.0.0.1:8001"),
         ("http://[::1]:8000", None, "http://[::1]:8001"),
-        ("https://fal.example.org", None, "https://fal.example.org:8001"),
+        ("https://fal.example.org", None, "http://fal.example.org:8001"),
         ("http://x", "https://cdn.example/prefix/", "https://cdn.example/prefix"),
     ],
 )

@@ -24,7 +24,11 @@ def test_file_urls_follow_the_host() -> None:
     name = "outputs/ab12/1/output.mp4"
     path = SIGNER.file_path(name)
     urls = FileUrls(8001, FileLinks(SIGNER))
-    assert urls.of(name, request_to("fal.example:443", "https")) == f"https://fal.example:8001{path}"
+    assert urls.of(name, request_to("fal.example:80")) == f"http://fal.example:8001{path}"
+    # A proxy ended TLS before the API: the file port speaks what it speaks.
+    assert urls.of(name, request_to("fal.example:443", "https")) == f"http://fal.example:8001{path}"
+    own_tls = FileUrls(8001, FileLinks(SIGNER), tls=True)
+    assert own_tls.of(name, request_to("fal.example:443", "https")) == f"https://fal.example:8001{path}"
     assert urls.of(name, request_to("[::1]:8000")) == f"http://[::1]:8001{path}"
     assert urls.of(name, request_to("<script>")) == f"http://10.0.0.1:8001{path}"
     public = FileUrls(8001, FileLinks(SIGNER), "https://files.example/media/")

@@ -265,3 +265,8 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (tmp_path / "data" / "jobs.sqlite").exists() and not (tmp_path / "unused").exists()
     monkeypatch.setenv("BIREFNET_DATABASE", "mysql://host/db")
     assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_a_new_data_directory_is_its_owners_alone(tmp_path: Path) -> None:
+    migrate(f"sqlite:///{tmp_path / 'data' / 'jobs.sqlite'}")
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
