@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -17,16 +16,12 @@ from sqlalchemy import update
 from serve_app.artifacts.store import Artifacts
 from serve_app.database.migrate import migrate
 from serve_app.database.tables import jobs
-from serve_app.files.signing import Signer
 from serve_app.jobs.model import Claim, Job, JobState, NewJob
 from serve_app.jobs.request import JobRequest
-from serve_app.jobs.sql.store import SqlJobStore
 from serve_app.local.profile import free_port
 from serve_app.runner.loop import RunnerLoop
-from serve_app.settings import RunnerSettings, Settings
+from tests.runner.harness import SIGNER, RunnerHarness, files
 from tests.waiting import PATIENCE_S, until
-
-SIGNER = Signer(b"the secret of the tests")
 
 
 @pytest.fixture
@@ -45,34 +40,6 @@ async def silent_url() -> AsyncIterator[str]:
     await server.wait_closed()
 
 
-class RunnerHarness:
-    """A job table, its artifacts, and runners on them."""
-
-    def __init__(self, directory: Path, **options: Any) -> None:
-        self.settings = Settings(data_dir=directory, runner=RunnerSettings(poll_s=0.02, **options))
-        self.store = SqlJobStore(self.settings.database_url)
-        self.artifacts = Artifacts(self.settings.artifacts_url)
-
-    def runner(self) -> RunnerLoop:
-        stages: Any = None  # never reached
-        return RunnerLoop(self.settings, self.store, stages, self.artifacts, SIGNER)
-
-    async def submit(self, url: str, **options: Any) -> None:
-        await self.store.insert(NewJob("job", JobRequest(url).as_json(), **options))
-
-    async def log(self) -> list[str]:
-        return [event.message for event in await self.store.events("job")]
-
-    async def until(self, wanted: Callable[[Job], bool]) -> Job:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                job = await self.store.get("job")
-                assert job is not None
-                if wanted(job):
-                    return job
-                await asyncio.sleep(0.01)
-
-
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[RunnerHarness]:
     made = RunnerHarness(tmp_path)
@@ -80,11 +47,6 @@ async def harness(tmp_path: Path) -> AsyncIterator[RunnerHarness]:
     await made.store.open()
     yield made
     await made.store.close()
-
-
-def files(harness: RunnerHarness) -> list[str]:
-    root = harness.artifacts.root
-    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
 
 
 async def test_a_failed_job_leaves_its_error_and_nothing_else(harness: RunnerHarness) -> None:
