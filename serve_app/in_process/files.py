@@ -46,7 +46,7 @@ def remove_background(
 
     The extension of `out` is that of an output type: .mp4, .webm, .mov or .gif; `mask` has the same. The other inputs
     are the endpoint's. progress: called with the numbers of finished and of all frames, after each chunk. settings: by
-    default those of the environment (`BIREFNET_…`).
+    default those of the environment (`BIREFNET_…`). A URL may lead to private addresses, but for those of `fetch.deny`.
 
     Returns the figures of the written files; `name` is a file's path. Files that exist are replaced at the end, so a
     failure leaves them as they were. Raises the `ServiceError` with which the service would answer, `FileNotFoundError`

@@ -56,8 +56,10 @@ def workspace(
         directory, path = Path(name), Path(request.video_url)
         if request.video_url.lower().startswith(_SCHEMES):
             path = directory / "source"
+            # The URL is the caller's own, not a stranger's. A program that passes on what it is given denies networks.
+            limits = settings.fetch.model_copy(update={"allow_private": True})
             with start_blocking_portal() as portal:  # a notebook's thread runs a loop of its own
-                portal.call(fetch, request.video_url, path, settings.fetch)
+                portal.call(fetch, request.video_url, path, limits)
         yield path, directory
 
 
