@@ -131,6 +131,8 @@ class DirectoryStore:
                 if target.parent.exists():
                     raise
                 continue  # it existed, and was deleted before mkdir checked what it is
+            except FileNotFoundError:
+                continue  # its own parent was deleted before mkdir came to it
             try:
                 if final:
                     _sync(path)  # a result may only name files that survive a power cut

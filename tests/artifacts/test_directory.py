@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ def test_puts_survive_concurrent_removal_of_the_directory(store: Artifacts, tmp_
     finally:
         stop.set()
         sweeper.join()
+
+
+def test_puts_survive_concurrent_removal_of_the_parents(store: Artifacts, tmp_path: Path) -> None:
+    """As parts of an upload do that replace each other: what is removed last takes the empty parents along."""
+
+    def replace(number: int) -> None:
+        for i in range(200):
+            path = tmp_path / f"{number}-{i}"
+            path.write_bytes(b"1")
+            store.put_file(f"parts/1/{number}/data", path)
+            store.delete_prefix(f"parts/1/{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(replace, range(4)))
+    assert everything(store) == []
 
 
 def test_supported_urls(tmp_path: Path) -> None:
