@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Locator, Page, ViewportSize, expect
+from playwright.sync_api import Locator, Page, Route, ViewportSize, expect
 
 from serve_app.api.schema import VideoInput
 from tests.browser.conftest import Seen, origin
@@ -278,8 +278,14 @@ def test_a_phone_scrolls_in_one_direction(page: Page, clip: Path) -> None:
 def test_a_recent_request_is_shown_again(page: Page, clip: Path) -> None:
     start(page, clip)
     finish(page)
-    page.reload()
-    page.get_by_role("button", name="Show the request for short.mp4").click()
+    # Before the page has read the contract nothing can be shown, and it does not offer to.
+    held: list[Route] = []
+    page.route("**/openapi.json", lambda route: held.append(route))
+    page.reload(wait_until="commit")
+    show = page.get_by_role("button", name="Show the request for short.mp4")
+    expect(show).to_be_disabled()
+    held[0].continue_()
+    show.click()
     finish(page)
     expect(page.locator("#stage-box video").first).to_be_visible()
     page.get_by_role("button", name="Forget them").click()

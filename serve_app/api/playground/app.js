@@ -232,7 +232,7 @@ function list() {
   $("recent-list").replaceChildren(
     ...found.map((one) => {
       const item = document.createElement("li");
-      const open = Object.assign(document.createElement("button"), { type: "button", textContent: "Show", disabled: Boolean(running) });
+      const open = Object.assign(document.createElement("button"), { type: "button", textContent: "Show", disabled: Boolean(running) || !settings });
       open.setAttribute("aria-label", `Show the request for ${one.name}`);
       open.addEventListener("click", () => again(one));
       const name = Object.assign(document.createElement("span"), { className: "name", textContent: one.name });
@@ -279,6 +279,7 @@ refresh();
 try {
   const found = await contract();
   settings = new Inputs(found, $("inputs"));
+  list();
   $("url-help").textContent = found.find(([name]) => name === "video_url")[1].description;
   refresh();
 } catch (error) {
