@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 import ssl
 from dataclasses import dataclass, replace
@@ -135,8 +137,13 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A free port of loopback; another process may take it before it is bound."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free port of loopback, below those that the kernel hands out: Ray's processes take such ports meanwhile.
+
+    Raises `StartError` if a hundred tries found none.
+    """
+    for _ in range(100):
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StartError("no port between 20000 and 32767 is free: stop what takes them, or name one with --port")
