@@ -65,7 +65,7 @@ def pull(repository: str, revision: str, lock: LockFile) -> Locked:
         directory = Path(snapshot_download(repository, revision=commit, allow_patterns=FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise _missing(repository, revision, error) from error
-    found = {name: _sha256(directory / name) for name in FILES if (directory / name).is_file()}
+    found = {name: sha256_of(directory / name) for name in FILES if (directory / name).is_file()}
     if WEIGHTS not in found:
         raise CheckpointMissing(f"{repository} at {commit} holds no {WEIGHTS}: is it a BiRefNet checkpoint?")
     entry = Locked(repository, revision, commit, found)
@@ -91,7 +91,7 @@ def locate(repository: str, revision: str, lock: LockFile | None, offline: bool)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise _missing(repository, revision, error) from error
     for name, digest in (locked.files if locked else {}).items():
-        if not (directory / name).is_file() or _sha256(directory / name) != digest:
+        if not (directory / name).is_file() or sha256_of(directory / name) != digest:
             raise CheckpointMismatch(
                 f"{directory / name} is not the file that was locked ({digest[:12]}…): delete it and run "
                 "`birefnet-serve pull` again, if the change is meant"
@@ -107,6 +107,7 @@ def _missing(repository: str, revision: str, error: Exception) -> CheckpointMiss
     )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The digest of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,13 +5,13 @@ The official code changed the order without new weights, and nothing in the file
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from serve_app.birefnet.configuration import TileOrder
+from serve_app.birefnet.hub import sha256_of
 from serve_app.errors import CheckpointMismatch
 
 
@@ -24,10 +24,10 @@ class TileOrders:
     def of(self, weights: Path) -> TileOrder | None:
         """Raises CheckpointMismatch if the file is not one of these."""
         recorded = self._read()
-        return recorded.get(_digest(weights)) if recorded else None
+        return recorded.get(sha256_of(weights)) if recorded else None
 
     def record(self, weights: Path, order: TileOrder) -> None:
-        text = json.dumps(self._read() | {_digest(weights): order}, indent=1, sort_keys=True)
+        text = json.dumps(self._read() | {sha256_of(weights): order}, indent=1, sort_keys=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".draft")
         draft.write_text(text + "\n")
@@ -45,8 +45,3 @@ class TileOrders:
         raise CheckpointMismatch(
             f"{self.path} is not a record of tile orders: delete it, and run `models --check` again"
         )
-
-
-def _digest(weights: Path) -> str:
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,6 +22,10 @@ class VariantFacts:
     trained: str
     licence: str = LICENCE
 
+    def source(self, checkpoint: str | None) -> str:
+        """What is loaded: the `checkpoint` of the settings, or else the official repository."""
+        return checkpoint or self.repository
+
 
 VARIANTS: dict[Variant, VariantFacts] = {
     Variant.LIGHT: VariantFacts("light", "ZhengPeng7/BiRefNet", "swin_v1_l", "1024x1024"),

@@ -15,7 +15,6 @@ from serve_app.settings import EMBEDDED, Settings
 
 checkpoints_app = typer.Typer()
 
-
 CLIPS = Path("tests/data/clips")
 
 
@@ -92,7 +91,7 @@ def pull(config: Annotated[Path, typer.Option(help="Profile whose checkpoints to
     wanted = {}
     for variant, facts in VARIANTS.items():
         own = settings.segmenter_for(variant)
-        source = own.checkpoint or facts.repository
+        source = facts.source(own.checkpoint)
         if source != EMBEDDED and not Path(source).expanduser().is_dir():
             wanted[source, own.revision] = own.lock
     if not wanted:

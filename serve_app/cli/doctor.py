@@ -105,7 +105,7 @@ def _checkpoints(profile: Profile) -> str:
     found = set()
     for variant, facts in VARIANTS.items():
         settings = profile.settings.segmenter_for(variant).model_copy(update={"offline": True})
-        found.add(find(settings.checkpoint or facts.repository, settings).name)
+        found.add(find(facts.source(settings.checkpoint), settings).name)
     return ", ".join(sorted(found))
 
 

@@ -77,7 +77,7 @@ def _at_hand(settings: Settings) -> Iterator[tuple[Checkpoint, SegmenterSettings
     for variant, facts in VARIANTS.items():
         own = settings.segmenter_for(variant).model_copy(update={"offline": True})
         try:
-            checkpoint = find(own.checkpoint or facts.repository, own)
+            checkpoint = find(facts.source(own.checkpoint), own)
         except CheckpointError:
             continue  # `models` says why
         if checkpoint.weights not in seen:

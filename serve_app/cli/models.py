@@ -48,7 +48,7 @@ def models(settings: Settings) -> list[Model]:
     found = []
     for variant, facts in VARIANTS.items():
         own = settings.segmenter_for(variant).model_copy(update={"offline": True})
-        source = own.checkpoint or facts.repository
+        source = facts.source(own.checkpoint)
         checkpoint: Checkpoint | None = None
         problem = None
         try:

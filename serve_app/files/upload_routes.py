@@ -104,8 +104,7 @@ class UploadRoutes:
     async def announce_part(self, request: Request) -> Response:
         """For the `fal` SDK, which asks for the URL of each part: the same one, by another method."""
         self._grant_in_token(request)
-        base = self._public_url or str(request.base_url)
-        return JSONResponse({"upload_url": base.rstrip("/") + request.url.path})
+        return JSONResponse({"upload_url": self._base(request) + request.url.path})
 
     async def put_part_with_token(self, request: Request) -> Response:
         return await self._part(self._grant_in_token(request), request)
@@ -155,8 +154,10 @@ class UploadRoutes:
         return lifetime_in(request.headers, self._limits.lifetime_s)
 
     def _url(self, name: str, request: Request) -> str:
-        base = self._public_url or str(request.base_url)
-        return base.rstrip("/") + self._signer.file_path(name)
+        return self._base(request) + self._signer.file_path(name)
+
+    def _base(self, request: Request) -> str:
+        return (self._public_url or str(request.base_url)).rstrip("/")
 
 
 async def upload_error(request: Request, error: Exception) -> Response:

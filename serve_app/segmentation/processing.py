@@ -144,7 +144,7 @@ class CutoutEngine:
 
 def make_engine(variant: Variant, settings: SegmenterSettings) -> CutoutEngine:
     """The engine of a variant as its settings describe it. Raises CheckpointError."""
-    checkpoint = find(settings.checkpoint or VARIANTS[variant].repository, settings)
+    checkpoint = find(VARIANTS[variant].source(settings.checkpoint), settings)
     network = make_network(checkpoint, settings)
     return CutoutEngine(checkpoint, network, settings.device, settings.batch, settings.threads)
 
